@@ -4,18 +4,21 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace lorc {
 
 // Scaling of RoPE's inverse frequencies. kLinear divides them by `factor`. kLlama3: Llama 3.1's
-// rule, by wavelength (transformers modeling_rope_utils, "llama3").
+// rule, by wavelength (transformers modeling_rope_utils, "llama3"). kPerPair divides the frequency
+// of pair j by divisors[j]: the form in which a GGUF file holds Llama 3.1's rule.
 struct RopeScaling {
-  enum class Type { kNone, kLinear, kLlama3 };
+  enum class Type { kNone, kLinear, kLlama3, kPerPair };
   Type type = Type::kNone;
   double factor = 1.0;
   double low_freq_factor = 1.0;
   double high_freq_factor = 4.0;
   int32_t original_context_length = 8192;
+  std::vector<float> divisors;  // [d/2], > 0, for kPerPair; else empty
 };
 
 struct ModelConfig {
