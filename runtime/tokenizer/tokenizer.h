@@ -1,7 +1,10 @@
 // Text to token ids and back: byte-level BPE.
 //
-// Any byte string encodes and decodes to itself (without special tokens). Constant after
-// construction: all methods may be called from any thread at once.
+// Any bytes, valid UTF-8 or not, encode and decode to themselves, except that a byte for which the
+// vocabulary has no token is left out, as Hugging Face's BPE does without an unknown token (real
+// vocabularies lack a few control characters and bytes that UTF-8 never uses).
+//
+// Constant after construction: all methods may be called from any thread at once.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +22,9 @@ namespace lorc {
 
 class Tokenizer {
  public:
-  // Checks the vocabulary (merges name tokens, all 256 bytes are there, the pre-tokenizer is
-  // known).
+  // INVALID_ARGUMENT says what is wrong: an unknown pre-tokenizer, a merge that names or makes what
+  // is not a token, an id out of range, a special token above 1024 bytes, no token for any byte.
+  // The merges are not kept: vocabulary().merges is empty.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(Vocabulary vocabulary);
 
   ~Tokenizer();
@@ -28,8 +32,8 @@ class Tokenizer {
   Tokenizer& operator=(const Tokenizer&) = delete;
 
   // `parse_special`: control tokens written out in the text become those tokens; else they are
-  // text. Does not add bos. Works on any bytes, valid UTF-8 or not, in time close to linear in the
-  // text's length.
+  // text. User-defined tokens always do. Where several begin at one place, the longest counts. Does
+  // not add bos. Takes O(n log n) for n bytes.
   std::vector<TokenId> Encode(std::string_view text, bool parse_special) const;
 
   // Concatenated bytes of the tokens; control tokens are dropped unless keep_special. Ids out of
@@ -39,7 +43,8 @@ class Tokenizer {
   // The bytes of one token; empty for an id out of range.
   std::string_view TokenBytes(TokenId token) const;
 
-  // The id of a token written exactly so (control tokens too), or kNoToken.
+  // The id of the token whose bytes these are, or kNoToken. Of several, special tokens come first,
+  // then the lowest id.
   TokenId Find(std::string_view text) const;
 
   int32_t size() const;

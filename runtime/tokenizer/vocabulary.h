@@ -29,7 +29,7 @@ struct Vocabulary {
   std::vector<Token> tokens;  // index = id
   std::vector<std::pair<std::string, std::string>> merges;  // best first
   bool ignore_merges = false;  // a piece that is a token as a whole is taken whole
-  bool add_bos = false;        // Encode starts with bos
+  bool add_bos = false;        // a prompt of plain text starts with bos: whoever builds it adds it
   TokenId bos = kNoToken;
   std::vector<TokenId> eos;   // any of them ends a generation
   std::string chat_template;  // Jinja source; empty = none
