@@ -1,0 +1,64 @@
+// A fixed set of threads that run loops for one caller at a time.
+//
+// Threads spin for a short time between loops (a step is hundreds of small loops) and sleep after
+// that. The caller takes part. Which thread runs which index is not defined; results must not
+// depend on it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace lorc {
+
+class ThreadPool {
+ public:
+  // `num_threads` >= 1 counts the caller.
+  explicit ThreadPool(int num_threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int num_threads() const { return num_threads_; }
+
+  // Calls body(index, thread) for every index in [0, count), thread in [0, num_threads); returns
+  // when all are done. Not reentrant; one caller at a time.
+  template <typename Body>
+  void ParallelFor(int64_t count, const Body& body) {
+    if (count <= 0) return;
+    if (num_threads_ == 1 || count == 1) {
+      for (int64_t i = 0; i < count; ++i) body(i, 0);
+      return;
+    }
+    Run(
+        count,
+        [](const void* context, int64_t i, int thread) {
+          (*static_cast<const Body*>(context))(i, thread);
+        },
+        &body);
+  }
+
+ private:
+  using Invoke = void (*)(const void* context, int64_t index, int thread);
+
+  void Run(int64_t count, Invoke invoke, const void* context);
+  void WorkerLoop(int thread);
+  void TakeIndices(int thread);
+
+  const int num_threads_;
+  std::vector<std::thread> workers_;
+
+  // Of the loop that runs now; written by the caller before `epoch_` is raised.
+  Invoke invoke_ = nullptr;
+  const void* context_ = nullptr;
+  int64_t count_ = 0;
+
+  alignas(64) std::atomic<uint32_t> epoch_{0};  // raised for every loop, and once more to stop
+  alignas(64) std::atomic<int64_t> next_{0};
+  alignas(64) std::atomic<int> busy_workers_{0};
+  std::atomic<bool> stop_{false};
+};
+
+}  // namespace lorc
