@@ -28,11 +28,10 @@ struct Entry {
   std::array<const char*, 2> patterns;  // in order; nullptr: none
 };
 
-// GGUF files spell "gpt2" and "llama3" as "gpt-2" and "llama-bpe".
 constexpr Entry kTable[] = {
-    {"gpt2", {LORC_GPT2, nullptr}},        {"gpt-2", {LORC_GPT2, nullptr}},
-    {"smollm", {"\\p{N}", LORC_GPT2}},     {"llama3", {LORC_LLAMA3, nullptr}},
-    {"llama-bpe", {LORC_LLAMA3, nullptr}},
+    {"gpt2", {LORC_GPT2, nullptr}},
+    {"smollm", {"\\p{N}", LORC_GPT2}},
+    {"llama3", {LORC_LLAMA3, nullptr}},
 };
 
 #undef LORC_LLAMA3
