@@ -18,7 +18,7 @@ struct RopeScaling {
   double low_freq_factor = 1.0;
   double high_freq_factor = 4.0;
   int32_t original_context_length = 8192;
-  std::vector<float> divisors;  // [d/2], > 0, for kPerPair; else empty
+  std::vector<float> divisors = {};  // [d/2], > 0, for kPerPair; else empty
 };
 
 struct ModelConfig {

@@ -1,0 +1,52 @@
+#include "runtime/weights/tensor_role.h"
+
+namespace lorc {
+namespace {
+
+constexpr int64_t kFirstPerLayer = static_cast<int64_t>(TensorRole::kAttentionNorm);
+constexpr int64_t kPerLayer = static_cast<int64_t>(kAllTensorRoles.size()) - kFirstPerLayer;
+
+}  // namespace
+
+bool IsPerLayer(TensorRole role) { return static_cast<int64_t>(role) >= kFirstPerLayer; }
+
+bool IsNorm(TensorRole role) {
+  return role == TensorRole::kOutputNorm || role == TensorRole::kAttentionNorm ||
+         role == TensorRole::kFfnNorm;
+}
+
+TensorShape ExpectedShape(const ModelConfig& config, TensorRole role) {
+  switch (role) {
+    case TensorRole::kTokenEmbedding:
+    case TensorRole::kOutput:
+      return {config.vocabulary_size, config.hidden_size};
+    case TensorRole::kOutputNorm:
+    case TensorRole::kAttentionNorm:
+    case TensorRole::kFfnNorm:
+      return {1, config.hidden_size};
+    case TensorRole::kQuery:
+      return {config.query_width(), config.hidden_size};
+    case TensorRole::kKey:
+    case TensorRole::kValue:
+      return {config.kv_width(), config.hidden_size};
+    case TensorRole::kAttentionOutput:
+      return {config.hidden_size, config.query_width()};
+    case TensorRole::kGate:
+    case TensorRole::kUp:
+      return {config.ffn_size, config.hidden_size};
+    case TensorRole::kDown:
+      return {config.hidden_size, config.ffn_size};
+  }
+  return {};
+}
+
+int64_t TensorIndex(TensorRole role, int32_t layer) {
+  const auto place = static_cast<int64_t>(role);
+  return IsPerLayer(role) ? place + kPerLayer * layer : place;
+}
+
+int64_t NumTensors(const ModelConfig& config) {
+  return kFirstPerLayer + kPerLayer * config.num_layers;
+}
+
+}  // namespace lorc
