@@ -19,16 +19,27 @@ namespace lorc {
 
 class ThreadPool;
 
-// Memory that products need beside their arguments; one per backend. Grows to what the largest
-// product needs.
-struct LinearScratch {
-  struct PerThread {
-    std::vector<std::byte> tile;    // [rows, outputs] f32
-    std::vector<std::byte> onednn;  // its scratchpad
-  };
-  std::vector<PerThread> threads;
-  std::vector<std::byte> codes;    // int8 weights: quantised x, int16 [T, padded K]
-  std::vector<float> code_scales;  // [PaddedRows(T)]
+// Memory that products need beside their arguments; one per backend.
+class LinearScratch {
+ public:
+  // Room for products of `max_rows` rows; `max_columns` counts only for int8 weights, whose x is
+  // quantised.
+  absl::Status Reserve(int num_threads, int64_t max_rows, int64_t max_columns,
+                       MemoryAccount* account);
+
+  float* tile(int thread) { return tiles_.as<float>() + thread * kTileFloats; }
+  // oneDNN's own scratchpads: small, grown when a product is first met.
+  std::vector<std::byte>& onednn(int thread) { return onednn_[thread]; }
+  int16_t* codes(int64_t rows, int64_t columns);  // [rows, columns]
+  float* code_scales() { return code_scales_.as<float>(); }
+
+  static constexpr int64_t kTileFloats = 128 * 256;  // most rows times most outputs of a task
+
+ private:
+  Buffer tiles_;
+  Buffer codes_;
+  Buffer code_scales_;
+  std::vector<std::vector<std::byte>> onednn_;
 };
 
 void CpuLinear(const LinearArgs& args, ThreadPool& pool, LinearScratch& scratch);

@@ -209,6 +209,7 @@ class Fixture {
         *Buffer::Allocate(std::max(WriteCacheScratchBytes(limits), AttendScratchBytes(limits)),
                           MemoryUse::kWorkspace, nullptr));
     std::memset(arena_.Take<std::byte>(0), 0xff, arena_.left());
+    LORC_CHECK(linear_.Reserve(num_threads, std::max<int64_t>(length(), 1024), 0, nullptr).ok());
     for (int s = 0; s < kSequences; ++s) {
       Sequence& sequence = sequences_.emplace_back();
       sequence.key = RandomNormal(length() * kv_width(), 100 + s);

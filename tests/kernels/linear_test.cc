@@ -21,6 +21,8 @@ constexpr Shape kShapes[] = {{1, 8},     {64, 64},  {65, 33}, {200, 100},
 
 class LinearTest : public testing::TestWithParam<DType> {
  protected:
+  LinearTest() { EXPECT_TRUE(scratch_.Reserve(2, 300, 576, nullptr).ok()); }
+
   DType type() const { return GetParam(); }
   DType x_type() const { return type() == DType::kF32 ? DType::kF32 : DType::kBf16; }
 
