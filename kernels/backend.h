@@ -60,6 +60,7 @@ class Backend {
   virtual void WriteCache(const WriteCacheArgs& args) = 0;
   virtual void Attend(const AttendArgs& args) = 0;
   virtual void RowStats(const RowStatsArgs& args) = 0;
+  virtual void Weights(const WeightsArgs& args) = 0;
 };
 
 }  // namespace lorc

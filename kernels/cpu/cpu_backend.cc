@@ -92,6 +92,7 @@ class CpuBackend final : public Backend {
   }
   void Attend(const AttendArgs& args) override { CpuAttend(args, pool_, linear_, arena_); }
   void RowStats(const RowStatsArgs& args) override { CpuRowStats(args, pool_); }
+  void Weights(const WeightsArgs& args) override { CpuWeights(args, pool_); }
 
  private:
   MemoryAccount account_;  // outlives the buffers below

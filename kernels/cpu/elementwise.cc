@@ -104,6 +104,29 @@ void RowStats(const float* HWY_RESTRICT logits, int64_t width, int32_t* argmax, 
   *log_sum_exp = top + std::log(total);
 }
 
+void Weights(float* HWY_RESTRICT x, int64_t width, float max, float scale, float* block_sums) {
+  const DF d;
+  const VF shift = hn::Set(d, max);
+  const VF factor = hn::Set(d, scale);
+  const auto weight = [&](VF v) HWY_ATTR { return hn::Exp(d, hn::Mul(hn::Sub(v, shift), factor)); };
+  for (int64_t begin = 0; begin < width; begin += kWeightBlock) {
+    VF sum = hn::Zero(d);
+    float tail_sum = 0;
+    ForRow(
+        std::min(kWeightBlock, width - begin),
+        [&](int64_t k) HWY_ATTR {
+          const VF w = weight(hn::LoadU(d, x + begin + k));
+          hn::StoreU(w, d, x + begin + k);
+          sum = hn::Add(sum, w);
+        },
+        [&](int64_t k) HWY_ATTR {
+          x[begin + k] = hn::GetLane(weight(hn::Set(d, x[begin + k])));
+          tail_sum += x[begin + k];
+        });
+    *block_sums++ = hn::GetLane(hn::SumOfLanes(d, sum)) + tail_sum;
+  }
+}
+
 }  // namespace lorc::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -113,6 +136,7 @@ namespace lorc {
 HWY_EXPORT(RmsNormRowF32);
 HWY_EXPORT(RmsNormRowBf16);
 HWY_EXPORT(RowStats);
+HWY_EXPORT(Weights);
 
 void CpuEmbed(const EmbedArgs& args, ThreadPool& pool) {
   const auto& table = static_cast<const CpuMatrix&>(*args.table);
@@ -140,6 +164,16 @@ void CpuRowStats(const RowStatsArgs& args, ThreadPool& pool) {
   pool.ParallelFor(args.num_rows, [&](int64_t t, int) {
     row_stats(args.logits + t * args.stride, args.width, args.argmax + t, args.max + t,
               args.log_sum_exp + t);
+  });
+}
+
+void CpuWeights(const WeightsArgs& args, ThreadPool& pool) {
+  const auto weights = &HWY_DYNAMIC_DISPATCH(Weights);
+  const int64_t num_blocks = (args.width + kWeightBlock - 1) / kWeightBlock;
+  pool.ParallelFor(args.num_rows, [&](int64_t t, int) {
+    if (args.scale[t] == 0) return;
+    weights(args.x + t * args.stride, args.width, args.max[t], args.scale[t],
+            args.block_sums + t * num_blocks);
   });
 }
 

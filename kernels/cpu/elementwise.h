@@ -10,5 +10,6 @@ class ThreadPool;
 void CpuEmbed(const EmbedArgs& args, ThreadPool& pool);
 void CpuRmsNorm(const RmsNormArgs& args, ThreadPool& pool);
 void CpuRowStats(const RowStatsArgs& args, ThreadPool& pool);
+void CpuWeights(const WeightsArgs& args, ThreadPool& pool);
 
 }  // namespace lorc

@@ -40,4 +40,18 @@ struct RowStatsArgs {
   float* log_sum_exp = nullptr;  // [T]
 };
 
+// Unnormalised probabilities in place: x = exp((x - max[t]) * scale[t]), and the sums of each
+// kWeightBlock of them, which sampling searches first. A row whose `scale` is 0 is left alone.
+inline constexpr int64_t kWeightBlock = 256;
+
+struct WeightsArgs {
+  int64_t num_rows = 0;  // T
+  int64_t width = 0;     // V
+  float* x = nullptr;    // [T, V], rows `stride` apart
+  int64_t stride = 0;
+  const float* max = nullptr;    // [T], at least the row's largest
+  const float* scale = nullptr;  // [T], >= 0
+  float* block_sums = nullptr;   // [T, ceil(V / kWeightBlock)]
+};
+
 }  // namespace lorc

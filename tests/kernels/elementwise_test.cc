@@ -112,6 +112,37 @@ TEST(RowStatsTest, TiesGoToTheFirstAndBadValuesShow) {
   }
 }
 
+TEST(WeightsTest, MatchesTheReference) {
+  ThreadPool pool(2);
+  ForEachInstructionSet([&](const std::string& target) {
+    for (const int64_t width : {1, 255, 256, 1001}) {
+      const auto logits = RandomNormal(3 * width, width, 5.0f);
+      const int64_t num_blocks = (width + kWeightBlock - 1) / kWeightBlock;
+      auto x = logits;
+      std::vector<float> sums(3 * num_blocks, NAN);
+      const float max[] = {20.0f, 21.0f, 22.0f};
+      const float scale[] = {1.0f, 0.0f, 0.5f};
+      CpuWeights({3, width, x.data(), width, max, scale, sums.data()}, pool);
+      for (int64_t t = 0; t < 3; ++t) {
+        for (int64_t b = 0; b < num_blocks; ++b) {
+          double sum = 0;
+          for (int64_t v = b * kWeightBlock; v < std::min(width, (b + 1) * kWeightBlock); ++v) {
+            const float given = logits[t * width + v];
+            const double weight = std::exp((given - max[t]) * static_cast<double>(scale[t]));
+            sum += weight;
+            if (t == 1) {
+              EXPECT_EQ(x[t * width + v], given);
+            } else {
+              EXPECT_NEAR(x[t * width + v], weight, weight * 1e-5 + 1e-37) << target;
+            }
+          }
+          if (t != 1) EXPECT_NEAR(sums[t * num_blocks + b], sum, sum * 1e-5) << target;
+        }
+      }
+    }
+  });
+}
+
 TEST(EmbedTest, ReadsRowsOfThePackedTable) {
   ThreadPool pool(2);
   const auto table = RandomNormal(70 * 40, 1);

@@ -1,0 +1,226 @@
+#include "runtime/model/model_executor.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/check.h"
+#include "runtime/sampling/sampler.h"
+#include "runtime/weights/status_macros.h"
+
+namespace lorc {
+namespace {
+
+constexpr int32_t kScoreRows = 64;  // rows of logits that scoring holds at once
+
+BackendLimits LimitsOf(const ModelConfig& config, const KvLayout& layout,
+                       const ExecutorOptions& options) {
+  BackendLimits limits;
+  limits.max_rows = options.max_step_tokens;
+  limits.max_columns = std::max({config.hidden_size, config.query_width(), config.ffn_size});
+  limits.max_context = options.max_sequence_tokens;
+  limits.num_heads = config.num_heads;
+  limits.num_kv_heads = config.num_kv_heads;
+  limits.head_dim = config.head_dim;
+  limits.block_tokens = options.block_tokens;
+  for (const CacheLayer& layer : layout.layers) {
+    for (const CacheTensor* tensor : {&layer.key, &layer.value}) {
+      limits.max_latent_width =
+          std::max<int64_t>(limits.max_latent_width, int64_t{tensor->groups} * tensor->rank);
+    }
+  }
+  return limits;
+}
+
+absl::Status CheckWork(const SequenceWork& work, const ModelConfig& config,
+                       int32_t max_sequence_tokens) {
+  const int64_t end = int64_t{work.first} + work.count;
+  const bool sound = work.first >= 0 && work.count > 0 && end <= std::ssize(work.tokens) &&
+                     end <= max_sequence_tokens && work.num_prompt_tokens > 0;
+  if (!sound) {
+    return absl::InternalError(absl::StrCat("sequence ", work.sequence_id, ": positions ",
+                                            work.first, " + ", work.count, " of ",
+                                            work.tokens.size(), " tokens can't be computed"));
+  }
+  for (int64_t t = work.first; t < end; ++t) {
+    if (work.tokens[t] < 0 || work.tokens[t] >= config.vocabulary_size) {
+      return absl::InternalError(absl::StrCat("sequence ", work.sequence_id, ": token ",
+                                              work.tokens[t], " is not in the vocabulary"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+ModelExecutor::ModelExecutor(Backend& backend, const ExecutorOptions& options)
+    : backend_(backend), options_(options) {}
+
+absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Make(
+    Backend& backend, const Checkpoint& checkpoint, const KvPlan& plan, const KvLayout& layout,
+    const KvGeometry& geometry, const ExecutorOptions& options, const Progress& progress) {
+  const ModelConfig& config = checkpoint.config();
+  std::unique_ptr<ModelExecutor> executor(new ModelExecutor(backend, options));
+  LlamaModel::Options model_options;
+  model_options.weight_type = options.weight_type;
+  model_options.max_step_tokens = options.max_step_tokens;
+  model_options.max_logit_rows = std::max(options.max_step_sequences, kScoreRows);
+  LORC_ASSIGN_OR_RETURN(executor->model_,
+                        LlamaModel::Load(backend, checkpoint, plan, model_options, progress));
+  LORC_ASSIGN_OR_RETURN(executor->cache_,
+                        KvCache::Make(backend, plan, config, layout, geometry,
+                                      BasisType(options.weight_type), options.max_sequence_tokens));
+  LORC_RETURN_IF_ERROR(backend.Reserve(LimitsOf(config, layout, options)));
+  executor->WarmUp();
+  return executor;
+}
+
+// Rows of every size that products are made for, without a cache.
+void ModelExecutor::WarmUp() {
+  const int32_t rows = options_.max_step_tokens;
+  for (int32_t count = 1; count < 2 * rows; count *= 2) {
+    tokens_.assign(std::min(count, rows), 0);
+    model_->Forward(tokens_, {}, *cache_, nullptr);
+    logit_rows_.assign(std::min(count, model_->max_logit_rows()), 0);
+    model_->Logits(logit_rows_);
+  }
+}
+
+absl::Status ModelExecutor::Forward(std::span<const SequenceWork> batch) {
+  tokens_.clear();
+  spans_.clear();
+  for (const SequenceWork& work : batch) {
+    LORC_RETURN_IF_ERROR(CheckWork(work, model_->config(), options_.max_sequence_tokens));
+    SequenceSpan span;
+    span.row = std::ssize(tokens_);
+    span.count = work.count;
+    span.first = work.first;
+    span.num_prompt_tokens = work.num_prompt_tokens;
+    span.latent_blocks = work.latent_blocks.data();
+    span.exact_blocks = work.exact_blocks.data();
+    spans_.push_back(span);
+    const auto chunk = work.tokens.subspan(work.first, work.count);
+    tokens_.insert(tokens_.end(), chunk.begin(), chunk.end());
+  }
+  if (std::ssize(tokens_) > options_.max_step_tokens ||
+      std::ssize(batch) > options_.max_step_sequences) {
+    return absl::InternalError(absl::StrCat("a step of ", batch.size(), " sequences and ",
+                                            tokens_.size(), " tokens exceeds the limits"));
+  }
+  model_->Forward(tokens_, spans_, *cache_, tap_);
+  return absl::OkStatus();
+}
+
+absl::Status ModelExecutor::Execute(std::span<const SequenceWork> batch,
+                                    std::span<StepResult> results) {
+  LORC_CHECK_EQ(batch.size(), results.size());
+  if (batch.empty()) return absl::OkStatus();
+  LORC_RETURN_IF_ERROR(Forward(batch));
+  Choose(batch, results);
+  return absl::OkStatus();
+}
+
+void ModelExecutor::Choose(std::span<const SequenceWork> batch, std::span<StepResult> results) {
+  logit_rows_.clear();
+  rows_.clear();
+  for (size_t i = 0; i < batch.size(); ++i) {
+    results[i] = StepResult();
+    if (batch[i].sampling == nullptr) continue;
+    logit_rows_.push_back(static_cast<int32_t>(spans_[i].row + spans_[i].count - 1));
+    rows_.push_back({.work = &batch[i], .result = &results[i], .own_logits = {}});
+  }
+  if (rows_.empty()) return;
+  const int64_t width = model_->config().vocabulary_size;
+  const std::span<float> logits = model_->Logits(logit_rows_);
+  const auto row_of = [&](size_t r) { return logits.subspan(r * width, width); };
+  TakeStats(logits);
+  bool changes = false;
+  for (size_t r = 0; r < rows_.size(); ++r) {
+    ChosenRow& row = rows_[r];
+    row.log_sum_exp = log_sum_exp_[r];
+    if (!std::isfinite(row.log_sum_exp)) {
+      row.result->status =
+          absl::InternalError("the model's output is not finite for this sequence");
+      continue;
+    }
+    // Reports are of the model's own distribution: they are read before it is changed.
+    const SamplingParams& sampling = *row.work->sampling;
+    const bool change = ChangesLogits(sampling, row.num_generated());
+    if (sampling.num_logprobs > 0) {
+      row.result->top = TopLogprobs(row_of(r), row.log_sum_exp, sampling.num_logprobs);
+    }
+    if (sampling.num_logprobs >= 0 && (change || sampling.temperature > 0)) {
+      row.own_logits.assign(row_of(r).begin(), row_of(r).end());
+    }
+    if (change) {
+      ChangeLogits(sampling, row.work->tokens, row.work->num_prompt_tokens, row_of(r));
+    }
+    changes = changes || change;
+  }
+  if (changes) TakeStats(logits);
+
+  const int64_t num_blocks = (width + kWeightBlock - 1) / kWeightBlock;
+  block_sums_.resize(rows_.size() * num_blocks);
+  scale_.resize(rows_.size());
+  for (size_t r = 0; r < rows_.size(); ++r) {
+    const float temperature = rows_[r].work->sampling->temperature;
+    scale_[r] = temperature > 0 && rows_[r].result->status.ok() ? 1.0f / temperature : 0.0f;
+  }
+  backend_.Weights({std::ssize(rows_), width, logits.data(), width, max_.data(), scale_.data(),
+                    block_sums_.data()});
+  for (size_t r = 0; r < rows_.size(); ++r) {
+    const ChosenRow& row = rows_[r];
+    if (!row.result->status.ok()) continue;
+    TokenId token = argmax_[r];
+    if (scale_[r] != 0) {
+      token = Draw(*row.work->sampling, row_of(r),
+                   std::span(block_sums_).subspan(r * num_blocks, num_blocks), 1.0f,
+                   UniformAt(row.work->sampling->seed, row.num_generated()));
+    }
+    row.result->token = token;
+    if (row.work->sampling->num_logprobs >= 0) {
+      const float logit = row.own_logits.empty() ? row_of(r)[token] : row.own_logits[token];
+      row.result->chosen = {token, logit - row.log_sum_exp};
+    }
+  }
+}
+
+void ModelExecutor::TakeStats(std::span<const float> logits) {
+  const int64_t width = model_->config().vocabulary_size;
+  const int64_t num_rows = std::ssize(logits) / width;
+  argmax_.resize(num_rows);
+  max_.resize(num_rows);
+  log_sum_exp_.resize(num_rows);
+  backend_.RowStats(
+      {num_rows, width, logits.data(), width, argmax_.data(), max_.data(), log_sum_exp_.data()});
+}
+
+absl::Status ModelExecutor::Score(const SequenceWork& work, std::span<float> out) {
+  LORC_CHECK_EQ(std::ssize(out), work.count);
+  LORC_RETURN_IF_ERROR(Forward({&work, 1}));
+  const int64_t width = model_->config().vocabulary_size;
+  for (int64_t begin = 0; begin < work.count; begin += kScoreRows) {
+    const int64_t num_rows = std::min<int64_t>(kScoreRows, work.count - begin);
+    logit_rows_.resize(num_rows);
+    for (int64_t r = 0; r < num_rows; ++r) logit_rows_[r] = static_cast<int32_t>(begin + r);
+    const std::span<const float> logits = model_->Logits(logit_rows_);
+    argmax_.resize(num_rows);
+    max_.resize(num_rows);
+    log_sum_exp_.resize(num_rows);
+    backend_.RowStats(
+        {num_rows, width, logits.data(), width, argmax_.data(), max_.data(), log_sum_exp_.data()});
+    for (int64_t r = 0; r < num_rows; ++r) {
+      const int64_t next = work.first + begin + r + 1;
+      out[begin + r] = next < std::ssize(work.tokens)
+                           ? logits[r * width + work.tokens[next]] - log_sum_exp_[r]
+                           : 0.0f;
+      if (!std::isfinite(out[begin + r])) {
+        return absl::InternalError(
+            absl::StrCat("the model's output is not finite at position ", work.first + begin + r));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace lorc
