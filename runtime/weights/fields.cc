@@ -66,7 +66,7 @@ absl::StatusOr<bool> FieldReader::Bool(const std::string& key, bool fallback) co
 
 absl::StatusOr<std::string> FieldReader::String(const std::string& key,
                                                 const std::string& fallback) const {
-  LORC_ASSIGN_OR_RETURN(std::optional<std::string> value, Get<std::string>(key, "a text"));
+  LORC_ASSIGN_OR_RETURN(std::optional<std::string> value, Get<std::string>(key, "a text in UTF-8"));
   return std::move(value).value_or(fallback);
 }
 

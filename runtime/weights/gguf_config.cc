@@ -16,6 +16,12 @@ namespace lorc {
 namespace {
 
 absl::Status CheckArchitecture(const GgufFields& fields) {
+  // The other parts of a split model have no hyperparameters: ask before those are missed.
+  LORC_ASSIGN_OR_RETURN(const int32_t parts, fields.Integer("split.count", 0, 1 << 16, 1));
+  if (parts > 1)
+    return fields.Unimplemented(absl::StrCat("the file is one of ", parts,
+                                             " parts of a model; merge them with "
+                                             "llama-gguf-split --merge"));
   LORC_ASSIGN_OR_RETURN(const std::string architecture, fields.String("general.architecture", ""));
   if (architecture.empty())
     return fields.Invalid("general.architecture is missing; the file is no language model");

@@ -1,5 +1,7 @@
 #include "runtime/weights/gguf_fields.h"
 
+#include "runtime/weights/utf8.h"
+
 namespace lorc {
 
 GgufFields::GgufFields(const Gguf& gguf) : FieldReader(gguf.name()), gguf_(gguf) {}
@@ -27,7 +29,8 @@ FieldReader::Found GgufFields::LookUp(const std::string& key, bool* value) const
 }
 
 FieldReader::Found GgufFields::LookUp(const std::string& key, std::string* value) const {
-  return LookUpAs(key, value, &GgufValue::AsString);
+  const Found found = LookUpAs(key, value, &GgufValue::AsString);
+  return found == Found::kValue && !IsUtf8(*value) ? Found::kOtherType : found;
 }
 
 }  // namespace lorc

@@ -11,6 +11,7 @@
   } while (false)
 
 // LORC_ASSIGN_OR_RETURN(auto x, F()): `x` is F()'s value, or the function returns its status.
+// NOLINTBEGIN(bugprone-macro-parentheses): a target may be a declaration.
 #define LORC_ASSIGN_OR_RETURN(target, expression) \
   LORC_ASSIGN_OR_RETURN_1_(target, expression, __LINE__)
 #define LORC_ASSIGN_OR_RETURN_1_(target, expression, line) \
@@ -19,3 +20,4 @@
   auto lorc_result_##line = (expression);                           \
   if (!lorc_result_##line.ok()) return lorc_result_##line.status(); \
   target = std::move(lorc_result_##line).value()
+// NOLINTEND(bugprone-macro-parentheses)

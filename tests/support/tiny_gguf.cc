@@ -100,7 +100,8 @@ void AddVocabulary(const Vocabulary& vocabulary, GgufBuilder* gguf) {
                                                                    : 5);
   }
   std::vector<std::string> merges;
-  for (const auto& [left, right] : vocabulary.merges) merges.push_back(left + " " + right);
+  for (const auto& [left, right] : vocabulary.merges)
+    merges.push_back(absl::StrCat(left, " ", right));
   gguf->SetString("tokenizer.ggml.model", "gpt2");
   gguf->SetString("tokenizer.ggml.pre", vocabulary.pre_tokenizer);
   gguf->SetStrings("tokenizer.ggml.tokens", texts);

@@ -93,7 +93,8 @@ Json TokenizerJson(const Vocabulary& vocabulary, bool merges_as_pairs) {
   }
   Json merges = Json::array();
   for (const auto& [left, right] : vocabulary.merges)
-    merges.push_back(merges_as_pairs ? Json::array({left, right}) : Json(left + " " + right));
+    merges.push_back(merges_as_pairs ? Json::array({left, right})
+                                     : Json(absl::StrCat(left, " ", right)));
   const Json byte_level = {{"type", "ByteLevel"},
                            {"add_prefix_space", false},
                            {"trim_offsets", true},
@@ -158,7 +159,7 @@ absl::Status WriteTensors(const TinyModel& model, const TinyHfOptions& options,
     const std::string name =
         absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1, shards.size());
     for (const SafetensorsTensor& tensor : shards[i]) weight_map[tensor.name] = name;
-    LORC_RETURN_IF_ERROR(WriteSafetensors(folder + "/" + name, shards[i], metadata));
+    LORC_RETURN_IF_ERROR(WriteSafetensors(absl::StrCat(folder, "/", name), shards[i], metadata));
   }
   return WriteFile(folder + "/model.safetensors.index.json",
                    Json({{"metadata", Json::object()}, {"weight_map", weight_map}}).dump(1));

@@ -63,6 +63,23 @@ TEST_F(GgufCheckpointTest, OtherArchitectures) {
   EXPECT_THAT(WithUint32("general.architecture", 1), IsInvalid({"is not a text"}));
 }
 
+TEST_F(GgufCheckpointTest, PartsOfAModel) {
+  EXPECT_THAT(WithUint32("split.count", 3), IsUnimplemented({"one of 3 parts", "merge"}));
+  EXPECT_OK(WithUint32("split.count", 1));
+}
+
+TEST_F(GgufCheckpointTest, NamesAreText) {
+  const auto with = [&](const char* name) {
+    return Open([&](GgufBuilder& gguf) { gguf.SetString("general.name", name); });
+  };
+  for (const char* name : {"\xff", "a\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80",
+                           "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82", "\xc3("})
+    EXPECT_THAT(with(name), IsInvalid({"general.name is not a text"})) << name;
+  for (const char* name :
+       {"", "a", "\u00e9", "\u20ac", "\U0001f600", "\xf4\x8f\xbf\xbf", "\xed\x9f\xbf"})
+    EXPECT_OK(with(name)) << name;
+}
+
 TEST_F(GgufCheckpointTest, RequiredHyperparameters) {
   for (const std::string key :
        {"llama.block_count", "llama.embedding_length", "llama.feed_forward_length",

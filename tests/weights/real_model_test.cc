@@ -73,7 +73,9 @@ TEST_F(RealModelTest, HasTheKnownVocabulary) {
   EXPECT_NE(vocabulary->chat_template.find("<|im_start|>"), std::string::npos);
 }
 
-TEST_F(RealModelTest, HasTheKnownFingerprint) { EXPECT_EQ(checkpoint_->Fingerprint(), "18f108def4d1651c9e534d62ee71f209"); }
+TEST_F(RealModelTest, HasTheKnownFingerprint) {
+  EXPECT_EQ(checkpoint_->Fingerprint(), "18f108def4d1651c9e534d62ee71f209");
+}
 
 }  // namespace
 }  // namespace lorc
