@@ -8,8 +8,8 @@
 // Blocks: `latent_blocks[j]` and `exact_blocks[j]` are the pool rows that hold block j of the
 // sequence, or kNoBlock. Before Execute the scheduler fills in
 //   - latent blocks for indices [prefix, prefix + geometry.LatentBlocks(first + count)),
-//   - exact blocks for the prefix and for [geometry.FirstWindowBlock(first), geometry.Blocks(first
-//   + count)),
+//   - exact blocks for [0, min(prefix, geometry.Blocks(first + count))) and for
+//     geometry.WindowDuring(first, first + count), which is empty where there is no window,
 // and after it the window blocks below geometry.FirstWindowBlock(first + count) may be given to
 // others: their content has been projected into the latent blocks.
 #pragma once

@@ -17,6 +17,12 @@
 
 namespace lorc {
 
+// Block indices [first, end) of one sequence.
+struct BlockRange {
+  int64_t first = 0;
+  int64_t end = 0;
+};
+
 struct KvGeometry {
   int32_t block_tokens = 16;
   int32_t prefix_blocks = 0;  // blocks at the start of a sequence that stay exact
@@ -44,24 +50,39 @@ struct KvGeometry {
   }
 
   // First index of the window's exact blocks held when the position after `tokens` comes next;
-  // indices [0, prefix) and [FirstWindowBlock(tokens), Blocks(tokens)) are held exactly.
+  // indices [0, prefix) and [FirstWindowBlock(tokens), Blocks(tokens)) are held exactly. Without a
+  // window no block lies there; for what a step needs, ask WindowDuring.
   constexpr int64_t FirstWindowBlock(int64_t tokens) const {
     if (window_blocks == 0) return std::max<int64_t>(prefix_blocks, Blocks(tokens));
     return std::max<int64_t>(prefix_blocks, tokens / block_tokens - window_blocks + 1);
   }
 
-  // Exact blocks held while positions [first, end) are computed: the window before them is still
-  // there, and all of the chunk is exact until the step is over.
+  // The window's exact blocks, without the prefix, held while positions [first, end) are computed:
+  // the window before them is still there, and all of the chunk is exact until the step is over.
+  // Empty where window_blocks == 0.
+  constexpr BlockRange WindowDuring(int64_t first, int64_t end) const {
+    if (window_blocks == 0) return {prefix_blocks, prefix_blocks};
+    const int64_t first_block = FirstWindowBlock(first);
+    return {first_block, std::max(first_block, Blocks(end))};
+  }
+
+  // Exact blocks held while positions [first, end) are computed, prefix included.
   constexpr int64_t ExactBlocksDuring(int64_t first, int64_t end) const {
-    const int64_t prefix = std::min<int64_t>(prefix_blocks, Blocks(end));
-    if (window_blocks == 0) return prefix;
-    return prefix + std::max<int64_t>(0, Blocks(end) - FirstWindowBlock(first));
+    const BlockRange window = WindowDuring(first, end);
+    return std::min<int64_t>(prefix_blocks, Blocks(end)) + window.end - window.first;
   }
 
   // Exact blocks that a sequence of `tokens` tokens holds at most when it grows by one token at a
   // time.
   constexpr int64_t ExactBlocksSteady(int64_t tokens) const {
     return std::min<int64_t>(Blocks(tokens), prefix_blocks + window_blocks);
+  }
+
+  // The most by which ExactBlocksDuring can exceed ExactBlocksSteady for a chunk of `tokens` tokens
+  // of one sequence: a chunk that starts at the last slot of a block touches ceil((tokens - 1) /
+  // block) blocks more than a single token does. What the exact pool needs beyond its sequences.
+  constexpr int64_t ExactHeadroom(int64_t tokens) const {
+    return window_blocks == 0 ? 0 : Blocks(std::max<int64_t>(0, tokens - 1));
   }
 
   // Bytes that a sequence holds after `tokens` tokens.
