@@ -1,0 +1,69 @@
+// From weights and statistics to a KV plan: the methods of the papers, by closed formulas.
+//
+// lorc (LoRC, arXiv 2410.03111, Algorithm 1): W = U S V^T per layer, K and V apart, all KV heads
+// together; the latent is U_r^T k, so that the paper's factors are S_r V_r^T (what the layer then
+// computes) and U_r (what rebuilds). Data-free. kv-core (KV-CoRE, arXiv 2602.05929; Swift-SVD
+// Algorithm 1): C = sum y y^T = V S^2 V^T of the keys or values themselves; the latent is V_r^T y,
+// the best of its rank for these tokens.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "runtime/compress/ranks.h"
+#include "runtime/compress/statistics.h"
+#include "runtime/kv/kv_plan.h"
+#include "runtime/weights/checkpoint.h"
+
+namespace lorc {
+
+enum class CompressionMethod { kLorc, kKvCore };
+
+const char* Name(CompressionMethod method);  // "lorc", "kv-core"
+
+struct CompressionOptions {
+  CompressionMethod method = CompressionMethod::kKvCore;
+  KvLayoutKind keys = KvLayoutKind::kDirect;  // direct or rebuilt; lorc: rebuilt
+  int32_t groups = 1;                         // of KV heads that share a latent
+  RankRule rank_rule = RankRule::kUniform;
+  double target_kept = 0.75;         // share of all ranks
+  std::optional<int32_t> min_rank;   // progressive: instead of target_kept
+  std::optional<double> threshold;   // progressive: layers above it are left alone
+  DType latent_type = DType::kInt8;  // f32, bf16 or int8
+  int32_t segment_width = 32;        // numbers that share a scale, int8
+  int32_t exact_prefix = 16;         // tokens
+  int32_t exact_window = 64;
+  int32_t anchor = 256;  // direct keys; 0: absolute positions
+
+  // INVALID_ARGUMENT names the option, what was expected and what came.
+  absl::Status Validate(const ModelConfig& config) const;
+};
+
+// Singular values and left singular vectors of the layers' W_k and W_v.
+struct WeightSpectrum {
+  std::vector<double> values;   // [n], largest first
+  std::vector<double> vectors;  // [n, n], rows
+  double condition_number() const { return values.front() / values.back(); }
+};
+struct LayerSpectra {
+  WeightSpectrum key, value;
+};
+absl::StatusOr<std::vector<LayerSpectra>> ComputeWeightSpectra(const Checkpoint& checkpoint,
+                                                               const Progress& progress);
+
+// ln(kappa(W_k) kappa(W_v)) per layer.
+std::vector<double> LogConditions(const std::vector<LayerSpectra>& spectra);
+
+// The plan, and the ranks before they were rounded to what backends run. `moments` is needed by
+// kv-core (its anchor is the options'), else nullptr. Base and measurements are the caller's to
+// fill in.
+struct BuiltPlan {
+  KvPlan plan;
+  std::vector<LayerRanks> ranks;
+};
+absl::StatusOr<BuiltPlan> BuildPlan(const ModelConfig& config,
+                                    const std::vector<LayerSpectra>& spectra,
+                                    const Moments* moments, const CompressionOptions& options);
+
+}  // namespace lorc
