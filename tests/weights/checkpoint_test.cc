@@ -22,7 +22,6 @@ using test::IsInvalid;
 using test::TempFolder;
 using test::TinyHfOptions;
 using test::TinyModel;
-using test::TinyModelOptions;
 using Parts = std::vector<std::string>;
 
 template <typename Function>

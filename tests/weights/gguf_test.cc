@@ -173,11 +173,11 @@ TEST(GgufTest, RefusesOddMetadata) {
   builder.SetRaw("a", 7, "\2");
   EXPECT_THAT(Parse(builder.Build()), IsInvalid({"a bool of value 2"}));
   std::string nested = Raw(GgufValueType::kUint8) + Bytes(uint64_t{0});
-  for (int depth = 2; depth <= 4; ++depth)
-    nested = Raw(GgufValueType::kArray) + Bytes(uint64_t{1}) + nested;
+  const std::string array_of_one = Raw(GgufValueType::kArray) + Bytes(uint64_t{1});
+  for (int depth = 2; depth <= 4; ++depth) nested.insert(0, array_of_one);
   builder.SetRaw("a", 9, nested);
   EXPECT_OK(Parse(builder.Build()));
-  builder.SetRaw("a", 9, Raw(GgufValueType::kArray) + Bytes(uint64_t{1}) + nested);
+  builder.SetRaw("a", 9, array_of_one + nested);
   EXPECT_THAT(Parse(builder.Build()), IsInvalid({"more than 4 deep"}));
   GgufBuilder twice;
   twice.SetUint32("", 1);

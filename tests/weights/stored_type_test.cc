@@ -52,8 +52,8 @@ TEST_P(StoredTypeTest, DequantizesAsTheFormulaSays) {
 
 TEST_P(StoredTypeTest, RoundTripsWithinHalfAStep) {
   const StoredType type = GetParam();
-  std::vector<float> values;
-  for (int i = 0; i < 320; ++i) values.push_back(std::sin(static_cast<float>(i * i)));
+  std::vector<float> values(320);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i * i));
   const std::string bytes = test::Quantize(type, values);
   ASSERT_EQ(static_cast<int64_t>(bytes.size()), *StoredBytes(type, 320));
   std::vector<float> actual(values.size());
