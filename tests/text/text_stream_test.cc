@@ -68,7 +68,7 @@ TEST(TextStreamTest, TheStopThatIsCompleteFirstCountsThenTheLongest) {
 }
 
 TEST(TextStreamTest, AReplacementCanCompleteAStop) {
-  TextStream stream = Make({"!" + std::string(kReplacementUtf8)});
+  TextStream stream = Make({std::string("!").append(kReplacementUtf8)});
   EXPECT_THAT(FeedAll(&stream, {"a!", "\xE2"}), ElementsAre("a", "", ""));
   EXPECT_EQ(stream.stop(), 0);
 }
