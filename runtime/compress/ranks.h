@@ -50,7 +50,7 @@ std::vector<LayerRanks> EnergyRanks(const std::vector<std::vector<double>>& key_
 
 // The nearest rank that both backends run, per group of width `group_width`: a multiple of
 // kRankMultiple, at least one of them, at most the width.
-inline constexpr int32_t kRankMultiple = 16;
+inline constexpr int32_t kRankMultiple = 8;
 int32_t RoundRank(int32_t rank, int32_t group_width);
 
 }  // namespace lorc

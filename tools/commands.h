@@ -1,0 +1,13 @@
+// The subcommands of `lorc`. Each adds itself to the application and leaves its exit status in
+// `*status` when it runs.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace lorc {
+
+void AddCompressCommand(CLI::App& app, int* status);
+void AddPlanCommand(CLI::App& app, int* status);
+void AddEvalCommand(CLI::App& app, int* status);
+
+}  // namespace lorc
