@@ -1,0 +1,19 @@
+// How much memory this process may still take.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace lorc {
+
+struct AvailableMemory {
+  int64_t bytes = 0;   // 0: not to be found out
+  std::string source;  // what limits it: "MemAvailable" or the control group's path
+};
+
+// The least of the machine's MemAvailable and what the limits of this process's control groups
+// (version 1 or 2) leave; page cache that can be dropped counts as available. `root` stands before
+// every path that is read: empty but in tests.
+AvailableMemory FindAvailableMemory(const std::string& root = "");
+
+}  // namespace lorc

@@ -1,0 +1,114 @@
+#include "service/memory_estimate.h"
+
+#include <algorithm>
+
+#include "runtime/model/llama.h"
+#include "runtime/weights/status_macros.h"
+
+namespace lorc {
+namespace {
+
+int64_t MatrixBytes(int64_t rows, int64_t columns, DType type) {
+  const int64_t scales = type == DType::kInt8 ? rows * int64_t{sizeof(float)} : 0;
+  return rows * columns * ByteSize(type) + scales;
+}
+
+int64_t LayerWeightBytes(const Checkpoint& checkpoint, const KvPlan& plan, int32_t layer,
+                         DType type) {
+  const auto bytes = [&](TensorRole role) {
+    const TensorShape shape = checkpoint.Shape(role, layer);
+    return MatrixBytes(shape.rows, shape.columns, type);
+  };
+  int64_t sum = 0;
+  for (const TensorRole role : {TensorRole::kQuery, TensorRole::kAttentionOutput, TensorRole::kGate,
+                                TensorRole::kUp, TensorRole::kDown}) {
+    sum += bytes(role);
+  }
+  const ModelConfig& config = checkpoint.config();
+  for (const bool is_key : {true, false}) {
+    const TensorPlan& tensor = is_key ? plan.layers[layer].key : plan.layers[layer].value;
+    const int64_t rank = int64_t{tensor.groups} * tensor.rank;
+    const bool latent = WeightsGiveLatents(plan, tensor, is_key);
+    sum += MatrixBytes(latent ? rank : config.kv_width(), config.hidden_size, type);
+    // Encoder and decoder.
+    if (tensor.layout != KvLayoutKind::kFull) {
+      sum += 2 * rank * (config.kv_width() / tensor.groups) * ByteSize(BasisType(type));
+    }
+  }
+  return sum;
+}
+
+int64_t WeightBytes(const Checkpoint& checkpoint, const KvPlan& plan,
+                    const MemoryQuestion& question) {
+  const ModelConfig& config = checkpoint.config();
+  const int64_t embedding =
+      MatrixBytes(config.vocabulary_size, config.hidden_size, question.weight_type);
+  int64_t sum = embedding * (config.tied_embeddings ? 1 : 2);
+  for (int32_t i = 0; i < config.num_layers; ++i) {
+    sum += LayerWeightBytes(checkpoint, plan, i, question.weight_type);
+  }
+  const int64_t rope = int64_t{question.max_sequence_tokens} * config.head_dim * 4;
+  return sum + rope;
+}
+
+// As LlamaModel takes them.
+int64_t ActivationBytes(const ModelConfig& config, const MemoryQuestion& question) {
+  const int64_t rows = question.max_step_tokens;
+  const int64_t type = ByteSize(ActivationType(question.weight_type));
+  const int64_t qkv = config.query_width() + 2 * int64_t{config.kv_width()};
+  const int64_t logit_rows = std::max(question.max_step_sequences, 64);
+  return rows * 4 * (config.hidden_size + qkv) +
+         rows * type * (int64_t{config.hidden_size} + config.query_width() + config.ffn_size) +
+         logit_rows * config.vocabulary_size * 4;
+}
+
+BackendLimits LimitsOf(const ModelConfig& config, const KvLayout& layout,
+                       const MemoryQuestion& question) {
+  BackendLimits limits;
+  limits.max_rows = question.max_step_tokens;
+  limits.max_columns = std::max({config.hidden_size, config.query_width(), config.ffn_size});
+  limits.max_context = question.max_sequence_tokens;
+  limits.num_heads = config.num_heads;
+  limits.num_kv_heads = config.num_kv_heads;
+  limits.head_dim = config.head_dim;
+  limits.block_tokens = question.block_tokens;
+  for (const CacheLayer& layer : layout.layers) {
+    for (const CacheTensor* tensor : {&layer.key, &layer.value}) {
+      limits.max_latent_width =
+          std::max<int64_t>(limits.max_latent_width, int64_t{tensor->groups} * tensor->rank);
+    }
+  }
+  return limits;
+}
+
+}  // namespace
+
+absl::StatusOr<MemoryEstimate> EstimateMemory(Backend& backend, const Checkpoint& checkpoint,
+                                              const KvPlan& plan, const KvLayout& layout,
+                                              const MemoryQuestion& question) {
+  MemoryEstimate estimate;
+  estimate.weights = WeightBytes(checkpoint, plan, question);
+  estimate.activations = ActivationBytes(checkpoint.config(), question);
+  LORC_RETURN_IF_ERROR(backend.Reserve(LimitsOf(checkpoint.config(), layout, question)));
+  estimate.workspace = backend.memory().bytes(MemoryUse::kWorkspace);
+  return estimate;
+}
+
+int64_t MemoryMargin(int64_t available_bytes) {
+  return std::max<int64_t>(int64_t{512} << 20, available_bytes / 16);
+}
+
+int64_t DefaultKvBudget(int64_t available_bytes, const MemoryEstimate& memory,
+                        const KvGeometry& geometry, int64_t max_sequence_tokens,
+                        int64_t max_step_tokens, int64_t max_running) {
+  constexpr int64_t kCap = int64_t{4} << 30;
+  const int64_t left = available_bytes - memory.total() - MemoryMargin(available_bytes);
+  const int64_t step = geometry.ExactHeadroom(max_step_tokens) * geometry.exact_block_bytes;
+  const int64_t request =
+      geometry.LatentBlocks(max_sequence_tokens) * geometry.latent_block_bytes +
+      geometry.ExactBlocksSteady(max_sequence_tokens) * geometry.exact_block_bytes;
+  const int64_t usable = max_running * request + step;
+  return std::max<int64_t>(0, std::min({left, usable, std::max(kCap, request + step)}));
+}
+
+}  // namespace lorc

@@ -1,0 +1,7 @@
+#pragma once
+
+namespace lorc {
+
+inline constexpr char kServerVersion[] = LORC_VERSION;
+
+}  // namespace lorc
