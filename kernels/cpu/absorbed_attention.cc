@@ -25,7 +25,6 @@ HWY_BEFORE_NAMESPACE();
 namespace lorc::HWY_NAMESPACE {
 
 constexpr float kMasked = -1e30f;  // finite, so that differences of two of them are numbers
-constexpr int64_t kPadded = 16;
 constexpr int kMaxHeads = 12;  // heads whose sums the registers hold
 constexpr float kWeightCode = 32767.0f;
 

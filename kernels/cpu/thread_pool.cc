@@ -5,14 +5,18 @@
 namespace lorc {
 namespace {
 
-// About 20 to 50 microseconds: longer than the serial work between two loops of a step.
-constexpr int kSpins = 2000;
+// Some tens of microseconds: longer than the serial work between two loops of a step.
+constexpr int kSpins = 1000;
 
 inline void Pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #endif
 }
+
+constexpr uint64_t Ticket(uint32_t loop, uint32_t index) { return uint64_t{loop} << 32 | index; }
+constexpr uint32_t LoopOf(uint64_t ticket) { return static_cast<uint32_t>(ticket >> 32); }
+constexpr uint32_t IndexOf(uint64_t ticket) { return static_cast<uint32_t>(ticket); }
 
 }  // namespace
 
@@ -26,53 +30,69 @@ ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads) {
 
 ThreadPool::~ThreadPool() {
   stop_.store(true, std::memory_order_relaxed);
-  epoch_.fetch_add(1, std::memory_order_release);
-  epoch_.notify_all();
+  wake_.fetch_add(1, std::memory_order_release);
+  wake_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
 
 void ThreadPool::Run(int64_t count, Invoke invoke, const void* context) {
-  invoke_ = invoke;
-  context_ = context;
-  count_ = count;
-  next_.store(0, std::memory_order_relaxed);
-  busy_workers_.store(num_threads_ - 1, std::memory_order_relaxed);
-  epoch_.fetch_add(1, std::memory_order_release);
-  epoch_.notify_all();
-  TakeIndices(0);
-  for (int spins = 0; busy_workers_.load(std::memory_order_acquire) != 0; ++spins) {
+  LORC_CHECK_LT(count, int64_t{1} << 31);
+  const uint32_t loop = LoopOf(ticket_.load(std::memory_order_relaxed)) + 1;
+  // The ticket is closed since the last loop ended, so nobody can take what is written now for the
+  // loop before.
+  count_.store(count, std::memory_order_release);
+  invoke_.store(invoke, std::memory_order_release);
+  context_.store(context, std::memory_order_release);
+  num_done_.store(0, std::memory_order_relaxed);
+  ticket_.store(Ticket(loop, 0), std::memory_order_release);
+  wake_.fetch_add(1, std::memory_order_release);
+  wake_.notify_all();
+  TakeIndices(loop, 0);
+  for (int spins = 0; true; ++spins) {
+    const int64_t done = num_done_.load(std::memory_order_acquire);
+    if (done == count) break;
     if (spins < kSpins) {
       Pause();
     } else {
-      const int left = busy_workers_.load(std::memory_order_acquire);
-      if (left != 0) busy_workers_.wait(left, std::memory_order_acquire);
+      num_done_.wait(done, std::memory_order_acquire);
     }
   }
+  ticket_.store(Ticket(loop, kClosed), std::memory_order_relaxed);
 }
 
-void ThreadPool::TakeIndices(int thread) {
-  for (int64_t i = next_.fetch_add(1, std::memory_order_relaxed); i < count_;
-       i = next_.fetch_add(1, std::memory_order_relaxed)) {
-    invoke_(context_, i, thread);
+void ThreadPool::TakeIndices(uint32_t loop, int thread) {
+  uint64_t ticket = ticket_.load(std::memory_order_acquire);
+  while (LoopOf(ticket) == loop && IndexOf(ticket) != kClosed) {
+    const int64_t count = count_.load(std::memory_order_acquire);
+    const Invoke invoke = invoke_.load(std::memory_order_acquire);
+    const void* context = context_.load(std::memory_order_acquire);
+    if (IndexOf(ticket) >= count) return;
+    // Success means that the loop has not ended, so the fields that were read are its own.
+    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
+                                       std::memory_order_acquire)) {
+      continue;
+    }
+    invoke(context, IndexOf(ticket), thread);
+    if (num_done_.fetch_add(1, std::memory_order_acq_rel) + 1 == count) num_done_.notify_one();
+    ticket = ticket_.load(std::memory_order_acquire);
   }
 }
 
 void ThreadPool::WorkerLoop(int thread) {
   uint32_t seen = 0;
   while (true) {
-    uint32_t epoch = epoch_.load(std::memory_order_acquire);
-    for (int spins = 0; epoch == seen; ++spins) {
+    uint32_t wake = wake_.load(std::memory_order_acquire);
+    for (int spins = 0; wake == seen; ++spins) {
       if (spins < kSpins) {
         Pause();
       } else {
-        epoch_.wait(seen, std::memory_order_acquire);
+        wake_.wait(seen, std::memory_order_acquire);
       }
-      epoch = epoch_.load(std::memory_order_acquire);
+      wake = wake_.load(std::memory_order_acquire);
     }
-    seen = epoch;
+    seen = wake;
     if (stop_.load(std::memory_order_relaxed)) return;
-    TakeIndices(thread);
-    if (busy_workers_.fetch_sub(1, std::memory_order_release) == 1) busy_workers_.notify_one();
+    TakeIndices(LoopOf(ticket_.load(std::memory_order_acquire)), thread);
   }
 }
 

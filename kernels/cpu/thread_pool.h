@@ -1,13 +1,13 @@
 // A fixed set of threads that run loops for one caller at a time.
 //
 // Threads spin for a short time between loops (a step is hundreds of small loops) and sleep after
-// that. The caller takes part. Which thread runs which index is not defined; results must not
-// depend on it.
+// that. The caller takes part and waits for indices, not for threads: a thread that is late,
+// because it sleeps or the machine is busy, costs nothing unless it holds an index. Which thread
+// runs which index is not defined; results must not depend on it.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <thread>
 #include <vector>
 
@@ -23,8 +23,8 @@ class ThreadPool {
 
   int num_threads() const { return num_threads_; }
 
-  // Calls body(index, thread) for every index in [0, count), thread in [0, num_threads); returns
-  // when all are done. Not reentrant; one caller at a time.
+  // Calls body(index, thread) for every index in [0, count), count < 2^31, thread in [0,
+  // num_threads); returns when all are done. Not reentrant; one caller at a time.
   template <typename Body>
   void ParallelFor(int64_t count, const Body& body) {
     if (count <= 0) return;
@@ -45,19 +45,24 @@ class ThreadPool {
 
   void Run(int64_t count, Invoke invoke, const void* context);
   void WorkerLoop(int thread);
-  void TakeIndices(int thread);
+  void TakeIndices(uint32_t loop, int thread);
 
   const int num_threads_;
   std::vector<std::thread> workers_;
 
-  // Of the loop that runs now; written by the caller before `epoch_` is raised.
-  Invoke invoke_ = nullptr;
-  const void* context_ = nullptr;
-  int64_t count_ = 0;
+  // The loop's number (upper half) and its next index. An index is claimed by exchanging the whole,
+  // so that a late thread can't claim one of a loop that it has not seen. Between loops the index
+  // is kClosed.
+  static constexpr uint32_t kClosed = 0xffffffff;
+  alignas(64) std::atomic<uint64_t> ticket_{kClosed};
+  alignas(64) std::atomic<int64_t> num_done_{0};
 
-  alignas(64) std::atomic<uint32_t> epoch_{0};  // raised for every loop, and once more to stop
-  alignas(64) std::atomic<int64_t> next_{0};
-  alignas(64) std::atomic<int> busy_workers_{0};
+  // Of the loop that runs; they change only while the ticket is closed.
+  alignas(64) std::atomic<int64_t> count_{0};
+  std::atomic<Invoke> invoke_{nullptr};
+  std::atomic<const void*> context_{nullptr};
+
+  alignas(64) std::atomic<uint32_t> wake_{0};  // raised for every loop, and once more to stop
   std::atomic<bool> stop_{false};
 };
 
