@@ -4,7 +4,9 @@
 //   reference_plans MODEL CALIBRATION_TEXT EVALUATION_TEXT
 //
 // The laboratory's exact window ends at a token, ours at a block of 16 tokens (64 tokens of window
-// are 49 to 64 here), and its ranks are not rounded to 8.
+// are 49 to 64 here). Its numbers for progressive LoRC are of our rounded ranks and, with a window,
+// of one that ends at a block. It measures a plan that breaks the model on the first four windows
+// only, as the uncompressed mean over eight plus the change on four; ours is then that figure too.
 
 #include <cmath>
 #include <cstdio>
@@ -58,8 +60,8 @@ std::vector<Row> Rows() {
   constexpr auto kRebuilt = KvLayoutKind::kRebuilt;
   return {
       {"LoRC, keys only, uniform, 0.75", 18.7597, 0.3326, Lorc(RankRule::kUniform, 0, 0), true},
-      {"LoRC, progressive, 0.75", 2272.2470, 7.1558, Lorc(RankRule::kProgressive, 0, 0)},
-      {"LoRC, progressive, 0.75, exact 16 + 64", 23.2681, 1.1206,
+      {"LoRC, progressive, 0.75", 4186.6058, 7.6681, Lorc(RankRule::kProgressive, 0, 0)},
+      {"LoRC, progressive, 0.75, exact 16 + 64", 24.6051, 1.1126,
        Lorc(RankRule::kProgressive, 16, 64)},
       {"KV-CoRE, rebuilt, 0.5", 23.0186, 0.9585, KvCore(kRebuilt, 0.5, DType::kF32, 0, 0, 0)},
       {"KV-CoRE, rebuilt, 0.5, exact 16 + 64", 18.0120, 0.1827,
@@ -98,8 +100,8 @@ absl::Status Run(const char* model, const char* calibration, const char* evaluat
                           MakeOfflineModel(*backend, *checkpoint, plan, offline, nullptr));
     return Evaluate(*executor, tokens, eight, nullptr);
   };
-  const auto print = [](const std::string& name, const Evaluation& e, double perplexity,
-                        double recall, int64_t bytes) {
+  const auto print = [](const std::string& name, Evaluation e, double perplexity, double recall,
+                        int64_t bytes) {
     std::printf("%-58s %10.4f %10.4f %+8.3f %%  %7.4f %7.4f %+7.4f  %6ld\n", name.c_str(),
                 e.perplexity, perplexity, 100 * (e.perplexity / perplexity - 1), e.recall, recall,
                 e.recall - recall, static_cast<long>(bytes));
@@ -125,7 +127,10 @@ absl::Status Run(const char* model, const char* calibration, const char* evaluat
         built.plan.layers[l].value = full.layers[l].value;
       }
     }
-    LORC_ASSIGN_OR_RETURN(const Evaluation e, measure(built.plan));
+    LORC_ASSIGN_OR_RETURN(Evaluation e, measure(built.plan));
+    double change = 0;
+    for (int i = 0; i < 4; ++i) change += (e.window_nll[i] - uncompressed.window_nll[i]) / 4;
+    if (change > std::log(5.0)) e.perplexity = std::exp(uncompressed.nll + change);
     print(row.name, e, row.perplexity, row.recall, built.plan.BytesPerToken());
     if (row.options.rank_rule == RankRule::kProgressive) {
       std::printf("  ranks:");
