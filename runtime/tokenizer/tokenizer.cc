@@ -72,7 +72,7 @@ class Tokenizer::Impl {
     for (const Vocabulary::Token& token : vocabulary_.tokens) {
       std::optional<std::string> bytes;
       if (token.kind == Kind::kNormal) bytes = ByteLevelToBytes(token.text);
-      bytes_.push_back(bytes ? std::move(*bytes) : token.text);
+      bytes_.push_back(std::move(bytes).value_or(token.text));
     }
     Index([](Kind kind) { return kind == Kind::kControl || kind == Kind::kUserDefined; });
     Index([](Kind kind) { return kind == Kind::kNormal; });

@@ -61,7 +61,7 @@ Value OwnAttribute(RenderContext& context, const Value& object, const std::strin
 
 // The element at `index`, counted from the end if negative; undefined outside.
 Value Element(RenderContext& context, const Value& object, int64_t index) {
-  const Value outside =
+  Value outside =
       Value::Undefined(absl::StrCat("'", object.type(), " object' has no element ", index));
   if (object.is_list()) {
     const int64_t size = static_cast<int64_t>(object.list().size());

@@ -36,7 +36,7 @@ Value ToInt(const BuiltinCall& call) {
   if (call.Has(1) && !(call[1].is_integer() && call[1].integer() == 10)) {
     return call.context.Unimplemented("int with a base other than 10");
   }
-  const Value otherwise = call.Has(0) ? call[0] : Value::Int(0);
+  Value otherwise = call.Has(0) ? call[0] : Value::Int(0);
   if (call.self.is_integer()) return Value::Int(call.self.integer());
   double value = 0.0;
   if (call.self.is_number()) {

@@ -76,7 +76,7 @@ Value Items(const BuiltinCall& call) {
 }
 
 Value AsList(const BuiltinCall& call) {
-  const Value list = ToList(call.context, call.self);
+  Value list = ToList(call.context, call.self);
   if (!call.context.ok() || !list.is_tuple()) return list;
   return call.context.List(list.list());
 }

@@ -67,7 +67,7 @@ Interpreter::Flow Interpreter::Execute(const IfStatement& node) {
 
 // The items that the loop goes over, as a list.
 Value Interpreter::ChooseItems(const ForStatement& node) {
-  const Value all = ToList(context_, Evaluate(*node.items));
+  Value all = ToList(context_, Evaluate(*node.items));
   if (node.condition == nullptr || !context_.ok()) return all;
   std::vector<Value> chosen;
   for (const Value& item : all.list()) {

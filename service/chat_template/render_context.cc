@@ -57,7 +57,7 @@ Value RenderContext::List(std::vector<Value> items, bool is_tuple) {
   return Value::Of(std::shared_ptr<const ListData>(std::move(data)));
 }
 
-Value RenderContext::Dict(std::vector<std::pair<Value, Value>> items) {
+Value RenderContext::Dict(std::vector<std::pair<Value, Value>>&& items) {
   const int64_t size = static_cast<int64_t>(items.size());
   if (!SpendBytes(size * 2 * static_cast<int64_t>(sizeof(Value)))) return {};
   auto data = std::make_shared<DictData>();

@@ -43,7 +43,7 @@ class RenderContext {
   Value List(std::vector<Value> items, bool is_tuple = false);
   // Of equal keys the last value counts, in the first one's place. Keys are hashable as Python has
   // it, else the render fails.
-  Value Dict(std::vector<std::pair<Value, Value>> items);
+  Value Dict(std::vector<std::pair<Value, Value>>&& items);
   NamespaceObject* NewNamespace();
   LoopObject* NewLoop(Value list);
 

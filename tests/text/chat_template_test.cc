@@ -2,7 +2,6 @@
 // 3.1.6).
 #include "service/chat_template/chat_template.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <thread>
@@ -11,8 +10,6 @@
 
 namespace lorc {
 namespace {
-
-using ::testing::HasSubstr;
 
 TEST(ChatTemplateTest, ChatMlWithDefaultSystem) {
   const ChatTemplate chat_template = Parse(

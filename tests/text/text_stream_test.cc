@@ -23,6 +23,7 @@ TextStream Make(const std::vector<std::string>& stop_strings) {
 // What each token returns, and last what Finish does.
 std::vector<std::string> FeedAll(TextStream* stream, const std::vector<std::string>& tokens) {
   std::vector<std::string> returned;
+  returned.reserve(tokens.size() + 1);
   for (const std::string& token : tokens) returned.push_back(stream->Feed(token));
   returned.push_back(stream->Finish());
   return returned;
@@ -117,6 +118,7 @@ Naive Answer(const std::vector<std::string>& tokens, const std::vector<std::stri
   Naive naive;
   std::string bytes;
   std::vector<size_t> ends;
+  ends.reserve(tokens.size());
   for (const std::string& token : tokens) ends.push_back((bytes += token).size());
   size_t next_certain = 0;
   size_t next_end = 0;

@@ -23,6 +23,7 @@ std::vector<std::string> Encode(const Vocabulary& vocabulary, std::string_view p
   std::vector<TokenId> tokens;
   bpe->Encode(piece, &scratch, &tokens);
   std::vector<std::string> texts;
+  texts.reserve(tokens.size());
   for (const TokenId token : tokens) texts.push_back(vocabulary.tokens[token].text);
   return texts;
 }
