@@ -8,9 +8,7 @@
 
 namespace lorc {
 
-// [d/2]: base^(-2 j / d), scaled as the config says. Llama 3.1's rule (transformers,
-// modeling_rope_utils, "llama3"): wavelengths below original/high_freq_factor stay, those above
-// original/low_freq_factor are divided by `factor`, between them the two are blended.
+// [d/2]: base^(-2 j / d), divided as the config's scaling says (weights/rope_divisors.h).
 std::vector<double> InverseFrequencies(const ModelConfig& config);
 
 // Cosines and sines, [num_positions, d/2] each, from angles in double precision.
