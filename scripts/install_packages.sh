@@ -8,10 +8,10 @@ build=(build-essential cmake ninja-build ccache pkg-config git ca-certificates c
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libprotoc-dev libgrpc++-dev libabsl-dev
   libc-ares-dev libre2-dev libssl-dev zlib1g-dev prometheus-cpp-dev libyaml-cpp-dev libgtest-dev
   libgmock-dev libdnnl-dev ocl-icd-opencl-dev liblapacke-dev libopenblas-dev libhwy-dev
-  libpcre2-dev libxxhash-dev nlohmann-json3-dev libspdlog-dev libcli11-dev
+  libutf8proc-dev libpcre2-dev libxxhash-dev nlohmann-json3-dev libspdlog-dev libcli11-dev
   libcpp-httplib-dev)
 run=(libgrpc++1.51 libprotobuf32 libprometheus-cpp-core1.0 libyaml-cpp0.7 libdnnl2 liblapacke
-  libopenblas0-pthread libpcre2-8-0 libxxhash0 libspdlog1.10 libcpp-httplib0.11 libgomp1 libhwy1)
+  libopenblas0-pthread libutf8proc2 libpcre2-8-0 libxxhash0 libspdlog1.10 libcpp-httplib0.11 libgomp1 libhwy1)
 check=(clang clang-format clang-tidy libclang-rt-14-dev prometheus)
 
 packages=("${build[@]}")
