@@ -62,8 +62,8 @@ absl::StatusOr<std::string> ReadText(const std::string& path) {
 absl::StatusOr<v1::GenerateRequest> MakeRequest(const Options& options) {
   std::string text = options.text;
   if (text == "-") text.assign(std::istreambuf_iterator<char>(std::cin), {});
-  for (const std::string* field : {&text, &options.system, &options.request_id}) {
-    if (static_cast<size_t>(ValidUtf8Prefix(*field)) != field->size()) {
+  for (const std::string& given : {text, options.system, options.request_id}) {
+    if (ValidUtf8Prefix(given) != std::ssize(given)) {
       return absl::InvalidArgumentError("the text is not UTF-8");
     }
   }
@@ -90,7 +90,7 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const Options& options) {
   if (options.max_tokens) stop.set_max_tokens(*options.max_tokens);
   if (options.min_tokens) stop.set_min_tokens(*options.min_tokens);
   if (options.ignore_eos) stop.set_ignore_eos(true);
-  for (const std::string& text_of_stop : options.stop) stop.add_stop_strings(text_of_stop);
+  for (const std::string& string : options.stop) stop.add_stop_strings(string);
   if (options.logprobs) request.set_logprobs(*options.logprobs);
   return request;
 }
