@@ -6,8 +6,8 @@
 //   prefill,decode1,decode32,long]
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,12 +21,16 @@
 #include "runtime/weights/status_macros.h"
 
 namespace lorc {
+namespace {}  // namespace
+
+bool cpu_clock = false;
+
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double Seconds(Clock::time_point since) {
-  return std::chrono::duration<double>(Clock::now() - since).count();
+double Now() {
+  timespec now;
+  clock_gettime(cpu_clock ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
 struct Point {
@@ -125,9 +129,9 @@ absl::StatusOr<double> Measure(Backend& backend, const Checkpoint& checkpoint, c
   if (point.prefill) {
     for (int32_t i = 0; i <= kRepeats; ++i) {
       runner.Clear();
-      const auto start = Clock::now();
+      const double start = Now();
       LORC_RETURN_IF_ERROR(runner.Step(0, kPrefill, kPrefill, &greedy));
-      if (i > 0) rates.push_back(kPrefill / Seconds(start));
+      if (i > 0) rates.push_back(kPrefill / (Now() - start));
     }
     return Median(rates);
   }
@@ -136,11 +140,11 @@ absl::StatusOr<double> Measure(Backend& backend, const Checkpoint& checkpoint, c
   }
   int32_t position = point.context;
   for (int32_t i = 0; i <= kRepeats; ++i) {
-    const auto start = Clock::now();
+    const double start = Now();
     for (int32_t step = 0; step < kSteps; ++step, ++position) {
       LORC_RETURN_IF_ERROR(runner.Step(position, 1, point.context, &greedy));
     }
-    if (i > 0) rates.push_back(point.sequences * kSteps / Seconds(start));
+    if (i > 0) rates.push_back(point.sequences * kSteps / (Now() - start));
   }
   return Median(rates);
 }
@@ -184,6 +188,7 @@ int main(int argc, char** argv) {
   app.add_option("--weights", weights);
   app.add_option("--threads", threads);
   app.add_option("--plan", plans);
+  app.add_flag("--cpu-clock", lorc::cpu_clock);
   app.add_option("--points", points)->delimiter(',');
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = lorc::Run(model, weights, threads, plans, points);

@@ -5,7 +5,7 @@
 //   service_load_test                                   against a tiny model in this process
 //   service_load_test --address HOST:PORT [--http HOST:PORT]   against a server that runs
 //
-// Environment: LORC_LOAD_REQUESTS (400), LORC_LOAD_STREAMS (64), LORC_LOAD_SEED (1).
+// Environment: LORC_LOAD_REQUESTS (600), LORC_LOAD_STREAMS (64), LORC_LOAD_SEED (1).
 #include <grpcpp/grpcpp.h>
 #include <httplib.h>
 
@@ -209,7 +209,7 @@ class LoadTest {
                 static_cast<double>(end_bytes_) / 1048576, failures_.load());
   }
 
-  const int num_requests_ = FromEnvironment("LORC_LOAD_REQUESTS", 400);
+  const int num_requests_ = FromEnvironment("LORC_LOAD_REQUESTS", 600);
   const int num_streams_ = FromEnvironment("LORC_LOAD_STREAMS", 64);
   const unsigned seed_ = static_cast<unsigned>(FromEnvironment("LORC_LOAD_SEED", 1));
   const std::string http_;

@@ -11,6 +11,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "runtime/kv/plan_file.h"
 #include "tests/service/async_call.h"
 #include "tests/service/test_server.h"
 #include "tests/support/files.h"
@@ -185,7 +186,69 @@ TEST(Metrics, SayWhatHappened) {
   server.gate().Open();
 }
 
-// A scraper every few milliseconds, and none, over the same work.
+// A plan that keeps the first and the latest tokens exactly and a quarter of the numbers of others.
+std::string WriteQuarterPlan(const TempFolder& folder) {
+  const ModelConfig& config = Tiny().config();
+  TensorPlan tensor;
+  tensor.layout = KvLayoutKind::kDirect;
+  tensor.groups = 1;
+  tensor.rank = config.kv_width() / 4;
+  tensor.segments = {{DType::kBf16, tensor.rank}};
+  tensor.encoder.resize(static_cast<size_t>(tensor.rank) * config.kv_width());
+  for (int32_t i = 0; i < tensor.rank; ++i) tensor.encoder[i * config.kv_width() + i] = 1;
+  KvPlan plan;
+  plan.name = "quarter";
+  plan.method = "lorc";
+  plan.exact_prefix = 16;
+  plan.exact_window = 32;
+  plan.anchor = 128;
+  plan.layers.assign(config.num_layers, {tensor, tensor});
+  std::string path = folder.File("plan");
+  EXPECT_TRUE(WritePlan(plan, path).ok());
+  return path;
+}
+
+TEST(Metrics, TwoKindsOfBlocks) {
+  const TempFolder folder;
+  TestServer server([&folder](ServerConfig& config) {
+    config.plan = WriteQuarterPlan(folder);
+    config.weights = "bf16";
+  });
+  server.gate().Close();
+  AsyncCall call(server, TextRequest(std::string(150, '#'), 100), true);
+  server.gate().Allow(40);  // 150 prompt tokens in chunks, then some more
+  server.gate().WaitUntilBlocked();
+  const auto samples = Parse(server.Get("/metrics").second).samples;
+  const v1::GetServerStatsResponse stats = server.Stats();
+  double written = 0;
+  for (const auto& [name, value] : samples) {
+    if (name.rfind("lorc_kv_written_bytes{", 0) == 0) written += value;
+  }
+  EXPECT_EQ(written, stats.kv_written_bytes());
+  EXPECT_GT(samples.at("lorc_kv_blocks{kind=\"latent\",state=\"held\"}"), 0);
+  // The prefix and the window.
+  EXPECT_EQ(samples.at("lorc_kv_blocks{kind=\"exact\",state=\"held\"}"), 3);
+  EXPECT_EQ(samples.at("lorc_kv_savings_ratio"), 0.75);
+  EXPECT_GT(samples.at("lorc_kv_saved_bytes"), 0);
+  EXPECT_EQ(samples.at("lorc_kv_saved_bytes"), stats.kv_saved_bytes());
+  EXPECT_GT(samples.at("lorc_kv_headroom_bytes"), 0);
+  server.gate().Open();
+  const v1::Usage usage = call.reply().usage;
+  EXPECT_TRUE(call.reply().status.ok());
+  EXPECT_LT(usage.kv_bytes(), usage.kv_bytes_full());
+  EXPECT_TRUE(server.WaitUntilIdle());
+  v1::GetModelInfoResponse info;
+  grpc::ClientContext context;
+  ASSERT_TRUE(server.stub().GetModelInfo(&context, {}, &info).ok());
+  EXPECT_EQ(info.plan_name(), "quarter");
+  EXPECT_EQ(info.layers(0).key_layout(), "direct");
+  EXPECT_EQ(info.layers(0).key_rank(), 8);
+  EXPECT_EQ(info.layers(0).key_bytes_per_token(), 16);
+  EXPECT_EQ(info.exact_prefix_tokens(), 16);
+  EXPECT_EQ(info.exact_window_tokens(), 32);
+}
+
+// Steps stand still, scrapes do not.
 TEST(Metrics, ScrapesDoNotWaitForSteps) {
   TestServer server;
   server.gate().Close();
