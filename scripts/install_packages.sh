@@ -7,7 +7,7 @@ set -euo pipefail
 build=(build-essential cmake ninja-build ccache pkg-config git ca-certificates curl python3 python3-pip
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libprotoc-dev libgrpc++-dev libabsl-dev
   libc-ares-dev libre2-dev libssl-dev zlib1g-dev prometheus-cpp-dev libyaml-cpp-dev libgtest-dev
-  libgmock-dev libdnnl-dev ocl-icd-opencl-dev liblapacke-dev libopenblas-dev libhwy-dev
+  libgmock-dev libbenchmark-dev libdnnl-dev ocl-icd-opencl-dev liblapacke-dev libopenblas-dev libhwy-dev
   libutf8proc-dev libpcre2-dev libxxhash-dev nlohmann-json3-dev libspdlog-dev libcli11-dev
   libcpp-httplib-dev)
 run=(libgrpc++1.51 libprotobuf32 libprometheus-cpp-core1.0 libyaml-cpp0.7 libdnnl2 liblapacke

@@ -28,7 +28,8 @@ struct CacheCapacity {
   int64_t latent_blocks = 0;
   int64_t exact_blocks = 0;
   int64_t longest_request = 0;      // tokens that a request alone could have, context length aside
-  std::vector<int64_t> concurrent;  // requests, for each of the lengths
+  // Requests for each of the lengths, at most max_running.
+  std::vector<int64_t> concurrent;
 };
 
 struct CapacityReport {

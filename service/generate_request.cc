@@ -90,8 +90,7 @@ absl::StatusOr<std::vector<TokenId>> Prompt(const v1::GenerateRequest& request,
 // "1000 tokens take 4096 bytes of cache, the budget is 1024".
 std::string CacheArithmetic(const CacheSize& size, int64_t tokens) {
   const KvGeometry& geometry = size.geometry;
-  const int64_t bytes = geometry.LatentBlocks(tokens) * geometry.latent_block_bytes +
-                        geometry.ExactBlocksSteady(tokens) * geometry.exact_block_bytes;
+  const int64_t bytes = geometry.BytesPromised(tokens);
   const int64_t budget = geometry.num_latent_blocks * geometry.latent_block_bytes +
                          geometry.num_exact_blocks * geometry.exact_block_bytes;
   return absl::StrCat(tokens, " tokens need ", bytes, " bytes of cache, the budget is ", budget);

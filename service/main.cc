@@ -134,6 +134,7 @@ int Serve(const ServerConfig& config, StopRequest* stop, Logger* logger) {
   std::fflush(stdout);
   stop->Wait();
   (*server)->Stop(config.drain_timeout_ns);
+  stop->Watch(nullptr);
   return kExitOk;
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "runtime/model/llama.h"
 #include "runtime/weights/status_macros.h"
 
 namespace lorc {
@@ -30,66 +29,47 @@ int64_t LayerWeightBytes(const Checkpoint& checkpoint, const KvPlan& plan, int32
     const int64_t rank = int64_t{tensor.groups} * tensor.rank;
     const bool latent = WeightsGiveLatents(plan, tensor, is_key);
     sum += MatrixBytes(latent ? rank : config.kv_width(), config.hidden_size, type);
-    // Encoder and decoder.
+    // Encoder and decoder, and one of them again for each head in f32.
     if (tensor.layout != KvLayoutKind::kFull) {
       sum += 2 * rank * (config.kv_width() / tensor.groups) * ByteSize(BasisType(type));
+      sum += int64_t{config.kv_width()} * tensor.rank * int64_t{sizeof(float)};
     }
   }
   return sum;
 }
 
 int64_t WeightBytes(const Checkpoint& checkpoint, const KvPlan& plan,
-                    const MemoryQuestion& question) {
+                    const ExecutorOptions& options) {
   const ModelConfig& config = checkpoint.config();
   const int64_t embedding =
-      MatrixBytes(config.vocabulary_size, config.hidden_size, question.weight_type);
+      MatrixBytes(config.vocabulary_size, config.hidden_size, options.weight_type);
   int64_t sum = embedding * (config.tied_embeddings ? 1 : 2);
   for (int32_t i = 0; i < config.num_layers; ++i) {
-    sum += LayerWeightBytes(checkpoint, plan, i, question.weight_type);
+    sum += LayerWeightBytes(checkpoint, plan, i, options.weight_type);
   }
-  const int64_t rope = int64_t{question.max_sequence_tokens} * config.head_dim * 4;
+  const int64_t rope = int64_t{options.max_sequence_tokens} * config.head_dim * 4;
   return sum + rope;
 }
 
 // As LlamaModel takes them.
-int64_t ActivationBytes(const ModelConfig& config, const MemoryQuestion& question) {
-  const int64_t rows = question.max_step_tokens;
-  const int64_t type = ByteSize(ActivationType(question.weight_type));
+int64_t ActivationBytes(const ModelConfig& config, const ExecutorOptions& options) {
+  const int64_t rows = options.max_step_tokens;
+  const int64_t type = ByteSize(ActivationType(options.weight_type));
   const int64_t qkv = config.query_width() + 2 * int64_t{config.kv_width()};
-  const int64_t logit_rows = std::max(question.max_step_sequences, 64);
   return rows * 4 * (config.hidden_size + qkv) +
          rows * type * (int64_t{config.hidden_size} + config.query_width() + config.ffn_size) +
-         logit_rows * config.vocabulary_size * 4;
-}
-
-BackendLimits LimitsOf(const ModelConfig& config, const KvLayout& layout,
-                       const MemoryQuestion& question) {
-  BackendLimits limits;
-  limits.max_rows = question.max_step_tokens;
-  limits.max_columns = std::max({config.hidden_size, config.query_width(), config.ffn_size});
-  limits.max_context = question.max_sequence_tokens;
-  limits.num_heads = config.num_heads;
-  limits.num_kv_heads = config.num_kv_heads;
-  limits.head_dim = config.head_dim;
-  limits.block_tokens = question.block_tokens;
-  for (const CacheLayer& layer : layout.layers) {
-    for (const CacheTensor* tensor : {&layer.key, &layer.value}) {
-      limits.max_latent_width =
-          std::max<int64_t>(limits.max_latent_width, int64_t{tensor->groups} * tensor->rank);
-    }
-  }
-  return limits;
+         int64_t{options.max_logit_rows()} * config.vocabulary_size * 4;
 }
 
 }  // namespace
 
 absl::StatusOr<MemoryEstimate> EstimateMemory(Backend& backend, const Checkpoint& checkpoint,
                                               const KvPlan& plan, const KvLayout& layout,
-                                              const MemoryQuestion& question) {
+                                              const ExecutorOptions& options) {
   MemoryEstimate estimate;
-  estimate.weights = WeightBytes(checkpoint, plan, question);
-  estimate.activations = ActivationBytes(checkpoint.config(), question);
-  LORC_RETURN_IF_ERROR(backend.Reserve(LimitsOf(checkpoint.config(), layout, question)));
+  estimate.weights = WeightBytes(checkpoint, plan, options);
+  estimate.activations = ActivationBytes(checkpoint.config(), options);
+  LORC_RETURN_IF_ERROR(backend.Reserve(LimitsOf(checkpoint.config(), layout, options)));
   estimate.workspace = backend.memory().bytes(MemoryUse::kWorkspace);
   return estimate;
 }
@@ -104,9 +84,7 @@ int64_t DefaultKvBudget(int64_t available_bytes, const MemoryEstimate& memory,
   constexpr int64_t kCap = int64_t{4} << 30;
   const int64_t left = available_bytes - memory.total() - MemoryMargin(available_bytes);
   const int64_t step = geometry.ExactHeadroom(max_step_tokens) * geometry.exact_block_bytes;
-  const int64_t request =
-      geometry.LatentBlocks(max_sequence_tokens) * geometry.latent_block_bytes +
-      geometry.ExactBlocksSteady(max_sequence_tokens) * geometry.exact_block_bytes;
+  const int64_t request = geometry.BytesPromised(max_sequence_tokens);
   const int64_t usable = max_running * request + step;
   return std::max<int64_t>(0, std::min({left, usable, std::max(kCap, request + step)}));
 }

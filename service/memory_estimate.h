@@ -8,6 +8,7 @@
 #include "kernels/backend.h"
 #include "runtime/kv/kv_layout.h"
 #include "runtime/kv/kv_plan.h"
+#include "runtime/model/model_executor.h"
 #include "runtime/weights/checkpoint.h"
 
 namespace lorc {
@@ -20,18 +21,10 @@ struct MemoryEstimate {
   int64_t total() const { return weights + activations + workspace; }
 };
 
-struct MemoryQuestion {
-  DType weight_type = DType::kBf16;
-  int32_t max_step_tokens = 0;
-  int32_t max_step_sequences = 0;
-  int32_t max_sequence_tokens = 0;
-  int32_t block_tokens = 0;
-};
-
 // Within a few percent. Reserves scratch memory on the backend, which loading will do anew.
 absl::StatusOr<MemoryEstimate> EstimateMemory(Backend& backend, const Checkpoint& checkpoint,
                                               const KvPlan& plan, const KvLayout& layout,
-                                              const MemoryQuestion& question);
+                                              const ExecutorOptions& options);
 
 // Not given to the cache by default: the larger of 512 MiB and a sixteenth of what is available.
 int64_t MemoryMargin(int64_t available_bytes);

@@ -127,10 +127,10 @@ absl::StatusOr<CacheSize> SizeCache(const ServerConfig& config, const ModelFiles
   size.scheduler.slow_reader_timeout_ns = config.slow_reader_timeout_ns;
 
   size.available = FindAvailableMemory();
-  const MemoryQuestion question = {files.weight_type, size.step.max_tokens, size.step.max_sequences,
-                                   size.max_sequence_tokens, config.block_tokens};
+  const ExecutorOptions options = {files.weight_type, config.block_tokens, size.step.max_tokens,
+                                   size.step.max_sequences, size.max_sequence_tokens};
   LORC_ASSIGN_OR_RETURN(size.memory, EstimateMemory(*files.backend, *files.checkpoint, files.plan,
-                                                    files.layout, question));
+                                                    files.layout, options));
   size.budget_is_default = config.kv_budget_bytes == 0;
   size.budget_bytes =
       size.budget_is_default

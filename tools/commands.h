@@ -9,5 +9,6 @@ namespace lorc {
 void AddCompressCommand(CLI::App& app, int* status);
 void AddPlanCommand(CLI::App& app, int* status);
 void AddEvalCommand(CLI::App& app, int* status);
+void AddGenerateCommand(CLI::App& app, int* status);
 
 }  // namespace lorc

@@ -1,4 +1,6 @@
-#include "tools/generate_command.h"
+// `lorc generate`: the text goes to stdout, what was used to stderr; with --json one object goes to
+// stdout at the end. Exit status: 0; 1 where the server or the network failed; 2 where the request
+// was wrong; 130 after Ctrl-C, which cancels the call.
 
 #include <google/protobuf/util/time_util.h>
 #include <grpcpp/grpcpp.h>
@@ -27,6 +29,7 @@
 #include "lorc/v1/generation.grpc.pb.h"
 #include "runtime/tokenizer/utf8.h"
 #include "runtime/weights/status_macros.h"
+#include "tools/commands.h"
 
 namespace lorc {
 namespace {

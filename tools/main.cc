@@ -9,6 +9,7 @@ int main(int argc, char** argv) {
   lorc::AddCompressCommand(app, &status);
   lorc::AddPlanCommand(app, &status);
   lorc::AddEvalCommand(app, &status);
+  lorc::AddGenerateCommand(app, &status);
   CLI11_PARSE(app, argc, argv);
   return status;
 }

@@ -21,8 +21,7 @@ struct SoftmaxPart {
   int64_t columns = 0;
 };
 
-// Columns of a latent part's row: each segment of each group padded to whole vectors of 16.
-// A head has its group's columns only.
+// Columns of a latent part's row, those of one group: each segment padded to whole vectors of 16.
 int64_t ValueColumns(const CacheTensor& value);
 
 // Floats of a thread's scratch memory for AttendStretch.

@@ -45,7 +45,7 @@ class LinearScratch {
 void CpuLinear(const LinearArgs& args, ThreadPool& pool, LinearScratch& scratch);
 
 // Rows of one task at most.
-inline constexpr int64_t kMaxTaskRows = 128;
+inline constexpr int64_t kMaxTaskRows = kRowPadding;
 
 // tile[t, n] = x[t] . W[first + n] for the outputs of `num_blocks` blocks from `block_begin`,
 // padding included.

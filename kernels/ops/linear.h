@@ -13,7 +13,7 @@
 namespace lorc {
 
 // x holds a multiple of this many rows; rows past `num_rows` may be read.
-inline constexpr int64_t kRowPadding = 64;
+inline constexpr int64_t kRowPadding = 128;
 
 constexpr int64_t PaddedRows(int64_t rows) {
   return (rows + kRowPadding - 1) / kRowPadding * kRowPadding;

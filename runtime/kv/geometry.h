@@ -85,6 +85,13 @@ struct KvGeometry {
     return window_blocks == 0 ? 0 : Blocks(std::max<int64_t>(0, tokens - 1));
   }
 
+  // Bytes that a sequence holds at most while it grows to `tokens` tokens one at a time: what a
+  // request is promised.
+  constexpr int64_t BytesPromised(int64_t tokens) const {
+    return LatentBlocks(tokens) * latent_block_bytes +
+           ExactBlocksSteady(tokens) * exact_block_bytes;
+  }
+
   // Bytes that a sequence holds after `tokens` tokens.
   constexpr int64_t BytesHeld(int64_t tokens) const {
     const int64_t exact = std::min<int64_t>(prefix_blocks, Blocks(tokens)) +

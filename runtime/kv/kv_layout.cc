@@ -24,11 +24,6 @@ absl::Status CheckWholeBlocks(const char* what, int32_t tokens, int32_t block_to
                                                  block_tokens, " tokens"));
 }
 
-// Exact blocks beyond those of its sequences that a step can hold at once.
-int64_t Headroom(const KvGeometry& geometry, int32_t max_step_tokens) {
-  return geometry.ExactHeadroom(max_step_tokens);
-}
-
 }  // namespace
 
 bool WeightsGiveLatents(const KvPlan& plan, const TensorPlan& tensor, bool is_key) {
@@ -78,7 +73,7 @@ absl::StatusOr<KvLayout> MakeKvLayout(const KvPlan& plan, const ModelConfig& con
 
 absl::Status SizePools(const PoolRequest& request, KvGeometry* geometry) {
   const int64_t longest = request.max_sequence_tokens;
-  const int64_t headroom = Headroom(*geometry, request.max_step_tokens);
+  const int64_t headroom = geometry->ExactHeadroom(request.max_step_tokens);
   const int64_t exact_per_sequence = geometry->ExactBlocksSteady(longest);
   const int64_t least_exact = exact_per_sequence > 0 ? exact_per_sequence + headroom : 0;
   const int64_t latent_per_sequence = geometry->LatentBlocks(longest);
@@ -94,13 +89,17 @@ absl::Status SizePools(const PoolRequest& request, KvGeometry* geometry) {
   }
   int64_t exact = 0;
   if (exact_per_sequence > 0) {
-    const int64_t wanted = exact_per_sequence * request.max_running + headroom;
-    const int64_t half = request.budget_bytes / 2 / geometry->exact_block_bytes;
+    // Sequences of half the longest length that fit, without the step's headroom.
+    const int64_t typical = std::max<int64_t>(
+        1, (request.budget_bytes - headroom * geometry->exact_block_bytes) /
+               geometry->BytesPromised(std::max<int64_t>(1, longest / 2)));
+    const int64_t wanted =
+        exact_per_sequence * std::min<int64_t>(request.max_running, typical) + headroom;
     // The longest request's latent blocks come first.
     const int64_t most =
         (request.budget_bytes - latent_per_sequence * geometry->latent_block_bytes) /
         geometry->exact_block_bytes;
-    exact = std::min(std::max(least_exact, std::min(wanted, half)), most);
+    exact = std::min(std::max(least_exact, wanted), most);
   }
   geometry->num_exact_blocks = exact;
   geometry->num_latent_blocks =
@@ -114,7 +113,7 @@ int64_t ConcurrentSequences(const KvGeometry& geometry, int64_t tokens, int32_t 
     sequences = geometry.num_latent_blocks / latent;
   }
   if (const int64_t exact = geometry.ExactBlocksSteady(tokens); exact > 0) {
-    const int64_t blocks = geometry.num_exact_blocks - Headroom(geometry, max_step_tokens);
+    const int64_t blocks = geometry.num_exact_blocks - geometry.ExactHeadroom(max_step_tokens);
     sequences = std::min(sequences, std::max<int64_t>(0, blocks) / exact);
   }
   return sequences == INT64_MAX ? 0 : sequences;

@@ -38,9 +38,9 @@ struct PoolRequest {
   int32_t max_step_tokens = 0;
 };
 
-// Sets the numbers of blocks so that all fits into the budget. Exact blocks: what max_running
-// sequences and the largest step hold, but at most half of the budget (never less than one sequence
-// and one step need); latent blocks: the rest. RESOURCE_EXHAUSTED with the arithmetic where one
+// Sets the numbers of blocks so that all fits into the budget. Exact blocks: what the largest step
+// holds and as many sequences as the budget has room for at half of the longest length, at most
+// max_running (never less than one sequence and one step need); latent blocks: the rest. RESOURCE_EXHAUSTED with the arithmetic where one
 // request of max_sequence_tokens does not fit.
 absl::Status SizePools(const PoolRequest& request, KvGeometry* geometry);
 

@@ -87,6 +87,7 @@ absl::StatusOr<json> Member(const JsonFields& fields, const char* key, json::val
 
 absl::StatusOr<KvLayoutKind> ReadLayout(const JsonFields& fields) {
   LORC_ASSIGN_OR_RETURN(const std::string name, fields.String("layout", ""));
+  if (name.empty()) return fields.Invalid("layout is missing; expected full, direct or rebuilt");
   for (const KvLayoutKind kind :
        {KvLayoutKind::kFull, KvLayoutKind::kDirect, KvLayoutKind::kRebuilt}) {
     if (name == Name(kind)) return kind;
@@ -109,12 +110,12 @@ absl::StatusOr<CacheSegment> ReadSegment(const json& value, const std::string& s
       absl::StrCat("type ", Printable(name), " is not supported; expected f32, bf16 or int8"));
 }
 
-absl::StatusOr<TensorFacts> ReadFacts(const JsonFields& fields) {
+absl::StatusOr<TensorFacts> ReadFacts(const JsonFields& fields, const std::string& source) {
   TensorFacts facts;
   const json* member = fields.Find("facts");
   if (member == nullptr) return facts;
   if (!member->is_object()) return fields.Invalid("facts is not an object");
-  const JsonFields values(*member, "facts");
+  const JsonFields values(*member, absl::StrCat(source, " facts"));
   constexpr double kMost = 1e300;
   LORC_ASSIGN_OR_RETURN(facts.condition_number, values.Number("condition_number", 0, kMost, 0));
   LORC_ASSIGN_OR_RETURN(facts.effective_rank, values.Number("effective_rank", 0, 1, 0));
@@ -163,7 +164,7 @@ absl::StatusOr<TensorPlan> ReadTensor(const json& layer, size_t index, const cha
     LORC_ASSIGN_OR_RETURN(const CacheSegment segment, ReadSegment(value, source));
     tensor.segments.push_back(segment);
   }
-  LORC_ASSIGN_OR_RETURN(tensor.facts, ReadFacts(fields));
+  LORC_ASSIGN_OR_RETURN(tensor.facts, ReadFacts(fields, source));
   const SafetensorsTensor* encoder = file.Find(TensorName(index, name, "encoder"));
   if (encoder == nullptr) return tensor;
   if (encoder->shape.size() != 3) return fields.Invalid("its encoder has not three extents");
@@ -176,11 +177,12 @@ absl::StatusOr<TensorPlan> ReadTensor(const json& layer, size_t index, const cha
   return tensor;
 }
 
-absl::Status ReadMeasured(const JsonFields& fields, PlanMeasurement* measured) {
+absl::Status ReadMeasured(const JsonFields& fields, const std::string& source,
+                          PlanMeasurement* measured) {
   const json* member = fields.Find("measured");
   if (member == nullptr) return absl::OkStatus();
   if (!member->is_object()) return fields.Invalid("measured is not an object");
-  const JsonFields values(*member, "measured");
+  const JsonFields values(*member, absl::StrCat(source, ": measured"));
   constexpr double kMost = 1e300;
   LORC_ASSIGN_OR_RETURN(measured->num_tokens, values.Integer("num_tokens", 0, INT32_MAX, 0));
   LORC_ASSIGN_OR_RETURN(measured->perplexity_full, values.Number("perplexity_full", 0, kMost, 0));
@@ -217,7 +219,7 @@ absl::Status ReadHeader(const json& header, const std::string& source, KvPlan* p
     if (!value.is_string()) return fields.Invalid("options has a value that is not text");
     plan->options[key] = value.get<std::string>();
   }
-  return ReadMeasured(fields, &plan->measured);
+  return ReadMeasured(fields, source, &plan->measured);
 }
 
 }  // namespace

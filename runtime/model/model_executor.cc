@@ -2,16 +2,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "runtime/model/local_sequences.h"
 #include "runtime/sampling/sampler.h"
 #include "runtime/weights/status_macros.h"
 
 namespace lorc {
 namespace {
 
-constexpr int32_t kScoreRows = 64;  // rows of logits that scoring holds at once
+// Steps of more rows are cut into tasks of at most so many.
+constexpr int32_t kWarmUpRows = 128;
+
+}  // namespace
 
 BackendLimits LimitsOf(const ModelConfig& config, const KvLayout& layout,
                        const ExecutorOptions& options) {
@@ -31,6 +36,8 @@ BackendLimits LimitsOf(const ModelConfig& config, const KvLayout& layout,
   }
   return limits;
 }
+
+namespace {
 
 absl::Status CheckWork(const SequenceWork& work, const ModelConfig& config,
                        int32_t max_sequence_tokens) {
@@ -64,26 +71,39 @@ absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Make(
   LlamaModel::Options model_options;
   model_options.weight_type = options.weight_type;
   model_options.max_step_tokens = options.max_step_tokens;
-  model_options.max_logit_rows = std::max(options.max_step_sequences, kScoreRows);
+  model_options.max_logit_rows = options.max_logit_rows();
   LORC_ASSIGN_OR_RETURN(executor->model_,
                         LlamaModel::Load(backend, checkpoint, plan, model_options, progress));
   LORC_ASSIGN_OR_RETURN(executor->cache_,
                         KvCache::Make(backend, plan, config, layout, geometry,
                                       BasisType(options.weight_type), options.max_sequence_tokens));
   LORC_RETURN_IF_ERROR(backend.Reserve(LimitsOf(config, layout, options)));
-  executor->WarmUp();
+  LORC_RETURN_IF_ERROR(executor->WarmUp());
   return executor;
 }
 
-// Rows of every size that products are made for, without a cache.
-void ModelExecutor::WarmUp() {
-  const int32_t rows = options_.max_step_tokens;
-  for (int32_t count = 1; count < 2 * rows; count *= 2) {
-    tokens_.assign(std::min(count, rows), 0);
-    model_->Forward(tokens_, {}, *cache_, nullptr);
-    logit_rows_.assign(std::min(count, model_->max_logit_rows()), 0);
-    model_->Logits(logit_rows_);
+// Rows of every size that products are made for, then a prompt in one chunk and the token after it:
+// they need the products of the cache.
+absl::Status ModelExecutor::WarmUp() {
+  for (int32_t power = 1; power <= kWarmUpRows; power *= 2) {
+    for (const int32_t count : {power, power + power / 2}) {
+      tokens_.assign(std::min(count, options_.max_step_tokens), 0);
+      model_->Forward(tokens_, {}, *cache_, nullptr);
+      logit_rows_.assign(std::min(count, model_->max_logit_rows()), 0);
+      model_->Logits(logit_rows_);
+    }
   }
+  const int32_t chunk = std::min(options_.max_step_tokens, options_.max_sequence_tokens - 1);
+  const std::vector<TokenId> tokens(chunk + 1, 0);
+  LocalSequences sequences(cache_->geometry());
+  const int sequence = sequences.Add();
+  for (const auto& [first, count] : {std::pair(0, chunk), std::pair(chunk, 1)}) {
+    LORC_ASSIGN_OR_RETURN(const SequenceWork work,
+                          sequences.Prepare(sequence, tokens, chunk, first, count));
+    LORC_RETURN_IF_ERROR(Forward({&work, 1}));
+    sequences.Finish(sequence, first + count);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ModelExecutor::Forward(std::span<const SequenceWork> batch) {
@@ -164,7 +184,9 @@ void ModelExecutor::Choose(std::span<const SequenceWork> batch, std::span<StepRe
   scale_.resize(rows_.size());
   for (size_t r = 0; r < rows_.size(); ++r) {
     const float temperature = rows_[r].work->sampling->temperature;
-    scale_[r] = temperature > 0 && rows_[r].result->status.ok() ? 1.0f / temperature : 0.0f;
+    const bool draws = temperature >= kLeastTemperature && rows_[r].result->status.ok() &&
+                       std::isfinite(max_[r]);
+    scale_[r] = draws ? 1.0f / temperature : 0.0f;
   }
   backend_.Weights({std::ssize(rows_), width, logits.data(), width, max_.data(), scale_.data(),
                     block_sums_.data()});
@@ -199,8 +221,8 @@ absl::Status ModelExecutor::Score(const SequenceWork& work, std::span<float> out
   LORC_CHECK_EQ(std::ssize(out), work.count);
   LORC_RETURN_IF_ERROR(Forward({&work, 1}));
   const int64_t width = model_->config().vocabulary_size;
-  for (int64_t begin = 0; begin < work.count; begin += kScoreRows) {
-    const int64_t num_rows = std::min<int64_t>(kScoreRows, work.count - begin);
+  for (int64_t begin = 0; begin < work.count; begin += model_->max_logit_rows()) {
+    const int64_t num_rows = std::min<int64_t>(model_->max_logit_rows(), work.count - begin);
     logit_rows_.resize(num_rows);
     for (int64_t r = 0; r < num_rows; ++r) logit_rows_[r] = static_cast<int32_t>(begin + r);
     const std::span<const float> logits = model_->Logits(logit_rows_);

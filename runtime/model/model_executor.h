@@ -2,6 +2,7 @@
 // chosen.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <string>
@@ -19,13 +20,20 @@ struct ExecutorOptions {
   int32_t max_step_tokens = 512;
   int32_t max_step_sequences = 32;
   int32_t max_sequence_tokens = 0;  // prompt and generated tokens of a sequence
+
+  // Scoring holds 64 rows of logits at once.
+  int32_t max_logit_rows() const { return std::max(max_step_sequences, 64); }
 };
+
+// What the backend's scratch is sized by.
+BackendLimits LimitsOf(const ModelConfig& config, const KvLayout& layout,
+                       const ExecutorOptions& options);
 
 class ModelExecutor final : public Executor {
  public:
   // Takes all memory: weights, cache (`geometry` with its numbers of blocks, from MakeKvLayout and
-  // SizePools), activations and scratch. `plan` is valid for the checkpoint's model. Ends with a
-  // step of the largest size, so that later ones find everything made. The backend outlives the
+  // SizePools), activations and scratch. `plan` is valid for the checkpoint's model. Ends with
+  // steps of every size, so that later ones find everything made. The backend outlives the
   // executor.
   static absl::StatusOr<std::unique_ptr<ModelExecutor>> Make(
       Backend& backend, const Checkpoint& checkpoint, const KvPlan& plan, const KvLayout& layout,
@@ -63,7 +71,7 @@ class ModelExecutor final : public Executor {
 
   // Runs the batch's rows through the model. INTERNAL where the batch breaks the step's contract.
   absl::Status Forward(std::span<const SequenceWork> batch);
-  void WarmUp();
+  absl::Status WarmUp();
   void Choose(std::span<const SequenceWork> batch, std::span<StepResult> results);
   void TakeStats(std::span<const float> logits);
 

@@ -100,6 +100,8 @@ void ChangeLogits(const SamplingParams& params, std::span<const TokenId> known_t
       if (!in_range(token)) continue;
       float& logit = logits[token];
       logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
+      // A tiny penalty must not lead to infinity.
+      logit = std::min(logit, std::numeric_limits<float>::max());
     }
   }
   const auto generated = known_tokens.subspan(num_prompt_tokens);

@@ -10,8 +10,11 @@ namespace lorc {
 using TokenId = int32_t;
 inline constexpr TokenId kNoToken = -1;
 
+// Smaller ones would make logits / temperature infinite.
+inline constexpr float kLeastTemperature = 1e-5f;
+
 struct SamplingParams {
-  float temperature = 0.0f;         // [0, 2]; 0 = greedy
+  float temperature = 0.0f;         // [0, 2]; below kLeastTemperature: greedy
   int32_t top_k = 0;                // >= 0; 0 = off
   float top_p = 1.0f;               // (0, 1]; 1 = off
   float min_p = 0.0f;               // [0, 1); 0 = off

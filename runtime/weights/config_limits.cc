@@ -15,6 +15,9 @@ absl::Status ValidateModelConfig(const ModelConfig& config, const std::string& s
   if (config.head_dim % 8 != 0)
     return refuse(
         absl::StrCat("a head is ", config.head_dim, " wide; multiples of 8 are supported"));
+  if (config.head_dim > kMaxHeadDim)
+    return refuse(absl::StrCat("a head is ", config.head_dim, " wide; at most ", kMaxHeadDim,
+                               " are supported"));
   const RopeScaling& scaling = config.rope_scaling;
   if (scaling.type == RopeScaling::Type::kLlama3 &&
       !(scaling.low_freq_factor < scaling.high_freq_factor))

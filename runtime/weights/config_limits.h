@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "kernels/ops/kv_cache.h"
 #include "runtime/model/model_config.h"
 
 namespace lorc {
@@ -12,7 +13,6 @@ namespace lorc {
 inline constexpr int32_t kMaxLayers = 1024;
 inline constexpr int32_t kMaxHiddenSize = 1 << 17;
 inline constexpr int32_t kMaxHeads = 1024;
-inline constexpr int32_t kMaxHeadDim = 1024;
 inline constexpr int32_t kMaxFfnSize = 1 << 20;
 inline constexpr int32_t kMaxVocabulary = 1 << 22;
 inline constexpr int32_t kMaxContext = 1 << 30;

@@ -21,11 +21,9 @@
 #include "runtime/weights/status_macros.h"
 
 namespace lorc {
-namespace {}  // namespace
-
-bool cpu_clock = false;
-
 namespace {
+
+bool cpu_clock = false;  // --cpu-clock: of the process instead of the wall
 
 double Now() {
   timespec now;

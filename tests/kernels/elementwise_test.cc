@@ -136,7 +136,9 @@ TEST(WeightsTest, MatchesTheReference) {
               EXPECT_NEAR(x[t * width + v], weight, weight * 1e-5 + 1e-37) << target;
             }
           }
-          if (t != 1) EXPECT_NEAR(sums[t * num_blocks + b], sum, sum * 1e-5) << target;
+          if (t != 1) {
+            EXPECT_NEAR(sums[t * num_blocks + b], sum, sum * 1e-5) << target;
+          }
         }
       }
     }

@@ -1,5 +1,5 @@
 // `lorc generate` against a server in this process.
-#include "tools/generate_command.h"
+#include "tools/commands.h"
 
 #include <string>
 #include <vector>

@@ -2,10 +2,11 @@
 // for few of them. Afterwards the server must be as it was, and every answer what a quiet server
 // gives.
 //
-//   service_load_test                                   against a tiny model in this process
+//   service_load_test                                   against tiny models in this process, with
+//                                                       a full cache and with a plan
 //   service_load_test --address HOST:PORT [--http HOST:PORT]   against a server that runs
 //
-// Environment: LORC_LOAD_REQUESTS (600), LORC_LOAD_STREAMS (64), LORC_LOAD_SEED (1).
+// Environment: LORC_LOAD_REQUESTS (2000), LORC_LOAD_STREAMS (64), LORC_LOAD_SEED (1).
 #include <grpcpp/grpcpp.h>
 #include <httplib.h>
 
@@ -25,6 +26,7 @@
 #include "lorc/v1/generation.grpc.pb.h"
 #include "service/metrics/process_facts.h"
 #include "tests/service/test_server.h"
+#include "tests/support/files.h"
 
 namespace lorc::test {
 namespace {
@@ -65,6 +67,11 @@ class LoadTest {
     for (int i = 0; i < num_streams_; ++i) streams.emplace_back([this, i] { Stream(i); });
     for (std::thread& stream : streams) stream.join();
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    for (const int code : {grpc::OK, grpc::CANCELLED, grpc::DEADLINE_EXCEEDED}) {
+      if (num_requests_ >= 500 && codes_[code] == 0) {
+        Fail("no request ended with code " + std::to_string(code));
+      }
+    }
     const bool idle = WaitUntilIdle(before);
     CheckMemory();
     Report(seconds);
@@ -209,7 +216,7 @@ class LoadTest {
                 static_cast<double>(end_bytes_) / 1048576, failures_.load());
   }
 
-  const int num_requests_ = FromEnvironment("LORC_LOAD_REQUESTS", 600);
+  const int num_requests_ = FromEnvironment("LORC_LOAD_REQUESTS", 2000);
   const int num_streams_ = FromEnvironment("LORC_LOAD_STREAMS", 64);
   const unsigned seed_ = static_cast<unsigned>(FromEnvironment("LORC_LOAD_SEED", 1));
   const std::string http_;
@@ -225,6 +232,31 @@ class LoadTest {
   std::map<int, int> codes_;
 };
 
+// Against a server in this process whose cache holds eight of the longest requests.
+bool RunHere(const std::string& plan) {
+  constexpr int kMaxTokens = 208;
+  const auto edit = [&plan](ServerConfig& config) {
+    config.plan = plan;
+    config.weights = "f32";
+    config.max_running = 64;
+    config.max_waiting = 64;
+    config.max_sequence_tokens = kMaxTokens;
+    config.log_level = "warning";
+  };
+  KvGeometry geometry;
+  {
+    TestServer server(edit);
+    geometry = server.gate().kv_geometry();
+  }
+  TestServer server([&](ServerConfig& config) {
+    edit(config);
+    config.kv_budget_bytes =
+        8 * geometry.BytesPromised(kMaxTokens) +
+        geometry.ExactHeadroom(config.max_batch_tokens) * geometry.exact_block_bytes;
+  });
+  return LoadTest(server.server().grpc_address(), server.server().http_address()).Run();
+}
+
 int Main(int argc, char** argv) {
   std::string address, http;
   for (int i = 1; i + 1 < argc; i += 2) {
@@ -233,14 +265,11 @@ int Main(int argc, char** argv) {
     if (flag == "--http") http = argv[i + 1];
   }
   if (!address.empty()) return LoadTest(address, http).Run() ? 0 : 1;
-  TestServer server([](ServerConfig& config) {
-    config.max_running = 64;
-    config.max_waiting = 64;
-    config.max_sequence_tokens = 208;
-    config.kv_budget_bytes = int64_t{8} * 208 * 512;  // eight of the longest
-    config.log_level = "warning";
-  });
-  const bool good = LoadTest(server.server().grpc_address(), server.server().http_address()).Run();
+  const TempFolder folder;
+  bool good = true;
+  for (const std::string& plan : {std::string(), WriteQuarterPlan(folder.File("plan"))}) {
+    good &= RunHere(plan);
+  }
   return good ? 0 : 1;
 }
 

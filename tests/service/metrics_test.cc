@@ -11,7 +11,6 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "runtime/kv/plan_file.h"
 #include "tests/service/async_call.h"
 #include "tests/service/test_server.h"
 #include "tests/support/files.h"
@@ -186,32 +185,10 @@ TEST(Metrics, SayWhatHappened) {
   server.gate().Open();
 }
 
-// A plan that keeps the first and the latest tokens exactly and a quarter of the numbers of others.
-std::string WriteQuarterPlan(const TempFolder& folder) {
-  const ModelConfig& config = Tiny().config();
-  TensorPlan tensor;
-  tensor.layout = KvLayoutKind::kDirect;
-  tensor.groups = 1;
-  tensor.rank = config.kv_width() / 4;
-  tensor.segments = {{DType::kBf16, tensor.rank}};
-  tensor.encoder.resize(static_cast<size_t>(tensor.rank) * config.kv_width());
-  for (int32_t i = 0; i < tensor.rank; ++i) tensor.encoder[i * config.kv_width() + i] = 1;
-  KvPlan plan;
-  plan.name = "quarter";
-  plan.method = "lorc";
-  plan.exact_prefix = 16;
-  plan.exact_window = 32;
-  plan.anchor = 128;
-  plan.layers.assign(config.num_layers, {tensor, tensor});
-  std::string path = folder.File("plan");
-  EXPECT_TRUE(WritePlan(plan, path).ok());
-  return path;
-}
-
 TEST(Metrics, TwoKindsOfBlocks) {
   const TempFolder folder;
   TestServer server([&folder](ServerConfig& config) {
-    config.plan = WriteQuarterPlan(folder);
+    config.plan = WriteQuarterPlan(folder.File("plan"));
     config.weights = "bf16";
   });
   server.gate().Close();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/base/check.h"
+#include "runtime/kv/plan_file.h"
 #include "tests/support/files.h"
 
 namespace lorc::test {
@@ -78,6 +79,26 @@ const std::string& TinyModelPath() {
     return file;
   }();
   return *path;
+}
+
+std::string WriteQuarterPlan(const std::string& path) {
+  const ModelConfig& config = Tiny().config();
+  TensorPlan tensor;
+  tensor.layout = KvLayoutKind::kDirect;
+  tensor.groups = 1;
+  tensor.rank = config.kv_width() / 4;
+  tensor.segments = {{DType::kBf16, tensor.rank}};
+  tensor.encoder.resize(static_cast<size_t>(tensor.rank) * config.kv_width());
+  for (int32_t i = 0; i < tensor.rank; ++i) tensor.encoder[i * config.kv_width() + i] = 1;
+  KvPlan plan;
+  plan.name = "quarter";
+  plan.method = "lorc";
+  plan.exact_prefix = 16;
+  plan.exact_window = 32;
+  plan.anchor = 128;
+  plan.layers.assign(config.num_layers, {tensor, tensor});
+  LORC_CHECK(WritePlan(plan, path).ok());
+  return path;
 }
 
 ServerConfig TinyConfig() {
@@ -184,13 +205,23 @@ bool TestServer::WaitFor(const std::function<bool(const v1::GetServerStatsRespon
   return false;
 }
 
-bool TestServer::WaitUntilIdle() {
-  return WaitFor([](const v1::GetServerStatsResponse& stats) {
-    return stats.requests_running() == 0 && stats.requests_waiting() == 0 &&
-           stats.kv_written_bytes() == 0 && stats.kv_promised_bytes() == 0 &&
-           stats.blocks_free() == stats.blocks_total() && stats.blocks_total() > 0;
-  });
+bool TestServer::StepUntil(
+    int steps, const std::function<bool(const v1::GetServerStatsResponse&)>& condition) {
+  for (; steps > 0; --steps) {
+    if (condition(Stats())) return true;
+    gate_->Allow(1);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return WaitFor(condition);
 }
+
+bool TestServer::IsIdle(const v1::GetServerStatsResponse& stats) {
+  return stats.requests_running() == 0 && stats.requests_waiting() == 0 &&
+         stats.kv_written_bytes() == 0 && stats.kv_promised_bytes() == 0 &&
+         stats.blocks_free() == stats.blocks_total() && stats.blocks_total() > 0;
+}
+
+bool TestServer::WaitUntilIdle() { return WaitFor(IsIdle); }
 
 std::pair<int, std::string> TestServer::Get(const std::string& path) {
   httplib::Client client("http://" + server_->http_address());

@@ -60,6 +60,10 @@ class GatedExecutor final : public Executor {
 const std::string& TinyModelPath();
 const TinyModel& Tiny();
 
+// Writes a plan of the tiny model that keeps the first 16 and the latest 32 tokens exactly and a
+// quarter of the numbers of others. Returns `path`.
+std::string WriteQuarterPlan(const std::string& path);
+
 // Small, on free ports, quiet.
 ServerConfig TinyConfig();
 
@@ -93,8 +97,13 @@ class TestServer {
 
   // Waits for the condition of the stats; false after ten seconds.
   bool WaitFor(const std::function<bool(const v1::GetServerStatsResponse&)>& condition);
+  // The same while a closed gate lets steps through, one every 20 ms and no more than `steps`: a
+  // client's cancel reaches the server some time after the client saw it.
+  bool StepUntil(int steps,
+                 const std::function<bool(const v1::GetServerStatsResponse&)>& condition);
   // Nothing runs, waits, is written or promised, and all blocks are free.
   bool WaitUntilIdle();
+  static bool IsIdle(const v1::GetServerStatsResponse& stats);
 
   // The body of an HTTP GET, and the status.
   std::pair<int, std::string> Get(const std::string& path);

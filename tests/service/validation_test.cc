@@ -173,6 +173,31 @@ TEST(Validation, EdgesOfRangesAreFine) {
   EXPECT_TRUE(Shared().Once(request).status.ok());
 }
 
+// Logits that these would make infinite stay finite.
+TEST(Validation, TinyTemperaturesAndPenalties) {
+  const Reply greedy = Shared().Once(TextRequest("hello", 8));
+  ASSERT_TRUE(greedy.status.ok());
+  v1::GenerateRequest request = TextRequest("hello", 8);
+  v1::SamplingParams& sampling = *request.mutable_sampling();
+  for (const float temperature : {1e-45f, 1e-40f, 1e-6f, 1e-5f}) {
+    sampling.set_temperature(temperature);
+    for (const int top_k : {0, 5}) {
+      sampling.set_top_k(top_k);
+      for (const float min_p : {0.0f, 0.5f}) {
+        sampling.set_min_p(min_p);
+        const Reply reply = Shared().Once(request);
+        EXPECT_TRUE(reply.status.ok());
+        EXPECT_EQ(reply.ids, greedy.ids) << temperature << " " << top_k << " " << min_p;
+      }
+    }
+  }
+  sampling.set_repetition_penalty(1e-38f);
+  for (const float temperature : {0.0f, 1e-5f, 2.0f}) {
+    sampling.set_temperature(temperature);
+    EXPECT_TRUE(Shared().Once(request).status.ok());
+  }
+}
+
 TEST(Validation, TokenizeAndDetokenize) {
   v1::TokenizeResponse tokenized;
   grpc::ClientContext first;

@@ -130,6 +130,11 @@ TEST_F(HfCheckpointTest, HyperparametersThatDoNotFitTogether) {
   EXPECT_THAT(With("head_dim", 12), IsInvalid({"12 wide"}));
   EXPECT_THAT(With([](json& config) {
                 config.erase("head_dim");
+                config["hidden_size"] = 4 * 520;
+              }),
+              IsInvalid({"520 wide", "512"}));
+  EXPECT_THAT(With([](json& config) {
+                config.erase("head_dim");
                 config["hidden_size"] = 66;
               }),
               IsInvalid({"hidden_size 66 is no multiple"}));

@@ -1,4 +1,4 @@
-// Writes inputs from which the fuzzers of this folder start: write_fuzz_seeds FOLDER makes
+// Writes inputs from which the fuzzers of this folder start: weights_write_fuzz_seeds FOLDER makes
 // FOLDER/gguf, FOLDER/safetensors and FOLDER/hf_json.
 #include <cstdio>
 #include <filesystem>
