@@ -12,7 +12,7 @@ build=(build-essential cmake ninja-build ccache pkg-config git ca-certificates c
   libcpp-httplib-dev)
 run=(libgrpc++1.51 libprotobuf32 libprometheus-cpp-core1.0 libyaml-cpp0.7 libdnnl2 liblapacke
   libopenblas0-pthread libutf8proc2 libpcre2-8-0 libxxhash0 libspdlog1.10 libcpp-httplib0.11 libgomp1 libhwy1)
-check=(clang clang-format clang-tidy libclang-rt-14-dev prometheus)
+check=(clang clang-format clang-tidy libclang-rt-14-dev prometheus python3-venv shellcheck yamllint)
 
 packages=("${build[@]}")
 case ${1:-build} in

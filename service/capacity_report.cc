@@ -32,9 +32,8 @@ CacheCapacity Capacity(const KvGeometry& geometry, int64_t bytes_per_token, cons
   capacity.exact_blocks = geometry.num_exact_blocks;
   capacity.longest_request = LongestRequest(geometry, size.scheduler, size.step);
   for (const int64_t length : lengths) {
-    capacity.concurrent.push_back(
-        std::min<int64_t>(ConcurrentSequences(geometry, length, size.step.max_tokens),
-                          size.step.max_sequences));
+    capacity.concurrent.push_back(std::min<int64_t>(
+        ConcurrentSequences(geometry, length, size.step.max_tokens), size.step.max_sequences));
   }
   return capacity;
 }

@@ -27,7 +27,7 @@ struct CacheCapacity {
   int64_t bytes_per_token = 0;  // of a token beyond the exact ones
   int64_t latent_blocks = 0;
   int64_t exact_blocks = 0;
-  int64_t longest_request = 0;      // tokens that a request alone could have, context length aside
+  int64_t longest_request = 0;  // tokens that a request alone could have, context length aside
   // Requests for each of the lengths, at most max_running.
   std::vector<int64_t> concurrent;
 };

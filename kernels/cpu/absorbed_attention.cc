@@ -25,7 +25,7 @@ HWY_BEFORE_NAMESPACE();
 namespace lorc::HWY_NAMESPACE {
 
 constexpr float kMasked = -1e30f;  // finite, so that differences of two of them are numbers
-constexpr int kMaxHeads = 12;  // heads whose sums the registers hold
+constexpr int kMaxHeads = 12;      // heads whose sums the registers hold
 constexpr float kWeightCode = 32767.0f;
 
 constexpr int64_t RoundUp16(int64_t value) { return (value + 15) / 16 * 16; }
@@ -47,8 +47,9 @@ HWY_INLINE void ForHeadTiles(int64_t num_heads, const Body& body) {
       LORC_HEADS(1)
       LORC_HEADS(2)
       LORC_HEADS(3)
-      LORC_HEADS(4) LORC_HEADS(5) LORC_HEADS(6) LORC_HEADS(7) LORC_HEADS(8) LORC_HEADS(9)
-          LORC_HEADS(10) LORC_HEADS(11) LORC_HEADS(12)
+      LORC_HEADS(4)
+      LORC_HEADS(5) LORC_HEADS(6) LORC_HEADS(7) LORC_HEADS(8) LORC_HEADS(9) LORC_HEADS(10)
+          LORC_HEADS(11) LORC_HEADS(12)
 #undef LORC_HEADS
               default : break;
     }

@@ -90,9 +90,9 @@ absl::Status SizePools(const PoolRequest& request, KvGeometry* geometry) {
   int64_t exact = 0;
   if (exact_per_sequence > 0) {
     // Sequences of half the longest length that fit, without the step's headroom.
-    const int64_t typical = std::max<int64_t>(
-        1, (request.budget_bytes - headroom * geometry->exact_block_bytes) /
-               geometry->BytesPromised(std::max<int64_t>(1, longest / 2)));
+    const int64_t typical =
+        std::max<int64_t>(1, (request.budget_bytes - headroom * geometry->exact_block_bytes) /
+                                 geometry->BytesPromised(std::max<int64_t>(1, longest / 2)));
     const int64_t wanted =
         exact_per_sequence * std::min<int64_t>(request.max_running, typical) + headroom;
     // The longest request's latent blocks come first.

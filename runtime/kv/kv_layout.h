@@ -40,8 +40,8 @@ struct PoolRequest {
 
 // Sets the numbers of blocks so that all fits into the budget. Exact blocks: what the largest step
 // holds and as many sequences as the budget has room for at half of the longest length, at most
-// max_running (never less than one sequence and one step need); latent blocks: the rest. RESOURCE_EXHAUSTED with the arithmetic where one
-// request of max_sequence_tokens does not fit.
+// max_running (never less than one sequence and one step need); latent blocks: the rest.
+// RESOURCE_EXHAUSTED with the arithmetic where one request of max_sequence_tokens does not fit.
 absl::Status SizePools(const PoolRequest& request, KvGeometry* geometry);
 
 // Sequences of `tokens` tokens that the pools hold at once.

@@ -184,8 +184,8 @@ void ModelExecutor::Choose(std::span<const SequenceWork> batch, std::span<StepRe
   scale_.resize(rows_.size());
   for (size_t r = 0; r < rows_.size(); ++r) {
     const float temperature = rows_[r].work->sampling->temperature;
-    const bool draws = temperature >= kLeastTemperature && rows_[r].result->status.ok() &&
-                       std::isfinite(max_[r]);
+    const bool draws =
+        temperature >= kLeastTemperature && rows_[r].result->status.ok() && std::isfinite(max_[r]);
     scale_[r] = draws ? 1.0f / temperature : 0.0f;
   }
   backend_.Weights({std::ssize(rows_), width, logits.data(), width, max_.data(), scale_.data(),

@@ -1,11 +1,14 @@
 // Against the reference implementation's outputs of the real model in float32 (transformers;
-// tests/data says what).
+// tests/data says what). The same model as a Hugging Face folder is tested where the environment
+// variable LORC_TEST_HF_MODEL names one.
 
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <numeric>
+#include <string_view>
 #include <nlohmann/json.hpp>
 
 #include "runtime/compress/evaluate.h"
@@ -58,13 +61,19 @@ std::vector<TokenId> Greedy(ModelExecutor& executor, const Golden& golden) {
   return {tokens.begin() + prompt, tokens.end()};
 }
 
-// Weights' type, and the bound on the prompts' mean negative log-likelihood.
+constexpr char kGguf[] = "LORC_TEST_MODEL";
+constexpr char kFolder[] = "LORC_TEST_HF_MODEL";
+
+// Where the model is, weights' type, and the bound on the prompts' mean negative log-likelihood.
 using Case = std::tuple<const char*, DType, double>;
 
 class GoldenTest : public testing::TestWithParam<Case> {};
 
 TEST_P(GoldenTest, MatchesTheReference) {
   const auto& [variable, type, nll_bound] = GetParam();
+  if (std::string_view(variable) == kFolder && std::getenv(kFolder) == nullptr) {
+    GTEST_SKIP() << kFolder << " is not set";
+  }
   const auto checkpoint = Checkpoint::Open(test::RequiredEnvironment(variable));
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   const KvPlan plan = KvPlan::Full((*checkpoint)->config(), ExactType(type));
@@ -72,8 +81,13 @@ TEST_P(GoldenTest, MatchesTheReference) {
   options.weight_type = type;
   options.max_tokens = 256;
   const auto running = test::Run(**checkpoint, plan, options);
+  auto vocabulary = (*checkpoint)->ReadVocabulary();
+  ASSERT_TRUE(vocabulary.ok()) << vocabulary.status();
+  const auto tokenizer = Tokenizer::Create(*std::move(vocabulary));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   for (const Golden& golden : LoadGoldens()) {
     SCOPED_TRACE(golden.name);
+    EXPECT_EQ((*tokenizer)->Encode(golden.rendered, /*parse_special=*/true), golden.ids);
     if (!std::isnan(golden.prompt_nll)) {
       const auto logprobs = ScoreSequence(*running.executor, golden.ids);
       ASSERT_TRUE(logprobs.ok()) << logprobs.status();
@@ -91,11 +105,18 @@ TEST_P(GoldenTest, MatchesTheReference) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Gguf, GoldenTest,
-                         testing::Values(Case{"LORC_TEST_MODEL", DType::kF32, 1e-3},
-                                         Case{"LORC_TEST_MODEL", DType::kBf16, 1e-2},
-                                         Case{"LORC_TEST_MODEL", DType::kInt8, 1e-1}),
-                         [](const auto& test) { return Name(std::get<1>(test.param)); });
+std::string CaseName(const testing::TestParamInfo<Case>& info) {
+  const bool gguf = std::string_view(std::get<0>(info.param)) == kGguf;
+  return (gguf ? "gguf_" : "folder_") + std::string(Name(std::get<1>(info.param)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GoldenTest,
+                         testing::Values(Case{kGguf, DType::kF32, 1e-3},
+                                         Case{kGguf, DType::kBf16, 1e-2},
+                                         Case{kGguf, DType::kInt8, 1e-1},
+                                         Case{kFolder, DType::kF32, 1e-3},
+                                         Case{kFolder, DType::kBf16, 1e-2}),
+                         CaseName);
 
 }  // namespace
 }  // namespace lorc
