@@ -1,9 +1,10 @@
 #include <cstdio>
-#include <nlohmann/json.hpp>
+#include <filesystem>
 
-#include "absl/strings/str_format.h"
 #include "runtime/compress/compress.h"
 #include "runtime/kv/plan_file.h"
+#include "runtime/weights/atomic_file.h"
+#include "runtime/weights/status_macros.h"
 #include "tools/commands.h"
 #include "tools/model_options.h"
 #include "tools/plan_table.h"
@@ -67,6 +68,7 @@ struct CompressCommand {
   }
 
   absl::Status Run() const {
+    LORC_RETURN_IF_ERROR(CheckOutput());
     CompressRequest request = Request();
     if (!calibrate.empty()) {
       auto text = ReadTextFile(calibrate);
@@ -82,16 +84,31 @@ struct CompressCommand {
                  [&](const std::string& stage, double share) { progress.Show(stage, share); });
     progress.Clear();
     if (!result.ok()) return result.status();
-    if (const absl::Status written = WritePlan(result->plan, out); !written.ok()) return written;
+    LORC_RETURN_IF_ERROR(WritePlan(result->plan, out));
     const Verdict verdict = JudgePlan(result->plan.measured);
+    FILE* judgement = stdout;
     if (json) {
       std::printf("%s\n", PlanHeaderJson(result->plan).c_str());
+      judgement = stderr;
     } else {
       std::printf("%s", PlanTable(result->plan).c_str());
       std::printf("wrote %s\n", out.c_str());
     }
-    std::fprintf(verdict.warning ? stderr : stdout, "%s%s\n", verdict.warning ? "warning: " : "",
-                 verdict.text.c_str());
+    if (verdict.warning) judgement = stderr;
+    std::fprintf(judgement, "%s%s\n", verdict.warning ? "warning: " : "", verdict.text.c_str());
+    return absl::OkStatus();
+  }
+
+  // The plan comes after minutes of work: whether it can be written is tried before.
+  absl::Status CheckOutput() const {
+    std::error_code unknown;
+    if (std::filesystem::is_directory(out, unknown)) {
+      return absl::InvalidArgumentError("--output: expected a file's name, " + out +
+                                        " is a folder");
+    }
+    if (const auto trial = AtomicFile::Create(out); !trial.ok()) {
+      return absl::InvalidArgumentError("--output: " + std::string(trial.status().message()));
+    }
     return absl::OkStatus();
   }
 };

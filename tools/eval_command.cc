@@ -32,14 +32,15 @@ struct EvalCommand {
     LORC_ASSIGN_OR_RETURN(const std::string content, ReadTextFile(text));
     LORC_ASSIGN_OR_RETURN(const OpenedModel opened, OpenModel(model));
     const ModelConfig& config = opened.checkpoint->config();
-    if (evaluation.window > config.context_length) {
+    if (evaluation.window < 2 || evaluation.window > config.context_length) {
       return absl::InvalidArgumentError(
-          absl::StrFormat("--window: expected at most the model's context of %d tokens, got %d",
+          absl::StrFormat("--window: expected 2 to %d tokens, the model's context, got %d",
                           config.context_length, evaluation.window));
     }
     std::optional<KvPlan> compressed;
     if (!plan.empty()) {
       LORC_ASSIGN_OR_RETURN(compressed, ReadPlan(plan));
+      LORC_RETURN_IF_ERROR(CheckPlan(*compressed, *opened.checkpoint));
     }
     const auto tokens = opened.tokenizer->Encode(content, /*parse_special=*/false);
     LORC_ASSIGN_OR_RETURN(
@@ -141,6 +142,7 @@ void AddEvalCommand(CLI::App& app, int* status) {
   sub->add_option("--window", command->evaluation.window, "Tokens of a window")
       ->capture_default_str();
   sub->add_option("--max-windows", command->evaluation.max_windows, "Windows at most; 0: all")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   sub->add_flag("--json", command->json, "Print one JSON object");
   sub->callback([command, status] {

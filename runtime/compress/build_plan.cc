@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "kernels/base/check.h"
 #include "runtime/compress/linear_algebra.h"
 #include "runtime/weights/status_macros.h"
@@ -12,20 +13,26 @@
 namespace lorc {
 namespace {
 
+std::string Where(int32_t layer, bool is_key) {
+  return absl::StrCat("layer ", layer, is_key ? " W_k: " : " W_v: ");
+}
+
 absl::StatusOr<WeightSpectrum> SpectrumOf(const Checkpoint& checkpoint, TensorRole role,
                                           int32_t layer) {
   const TensorShape shape = checkpoint.Shape(role, layer);
+  const std::string where = Where(layer, role == TensorRole::kKey);
+  if (shape.rows > shape.columns) {
+    return absl::UnimplementedError(
+        absl::StrCat(where, "more rows (", shape.rows, ") than columns (", shape.columns, ")"));
+  }
   std::vector<float> values(shape.rows * shape.columns);
   checkpoint.ReadRows(role, layer, 0, shape.rows, values.data());
-  LORC_ASSIGN_OR_RETURN(SingularDecomposition svd,
-                        SingularValues({values.begin(), values.end()}, shape.rows, shape.columns));
-  if (std::ssize(svd.values) < shape.rows || svd.values.back() <= 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("layer ", layer,
-                     ": W_k or W_v has not full rank; LoRC's condition numbers "
-                     "are not defined for it"));
+  auto svd = SingularValues({values.begin(), values.end()}, shape.rows, shape.columns);
+  if (!svd.ok()) {
+    return absl::Status(svd.status().code(), absl::StrCat(where, svd.status().message(),
+                                                          "; is the checkpoint damaged?"));
   }
-  return WeightSpectrum{std::move(svd.values), std::move(svd.left)};
+  return WeightSpectrum{std::move(svd->values), std::move(svd->left)};
 }
 
 // exp(entropy of the normalised singular values) / n (Roy and Vetterli; Swift-SVD equation 11).
@@ -116,11 +123,25 @@ TensorPlan MakeTensor(const std::vector<Directions>& groups, int32_t rank, KvLay
     energies.insert(energies.end(), group.energies.begin(), group.energies.end());
   }
   std::sort(energies.begin(), energies.end(), std::greater<>());
-  tensor.facts.condition_number = weight.condition_number();
+  const double condition = weight.condition_number();
+  tensor.facts.condition_number = std::isfinite(condition) ? condition : 0.0;
   tensor.facts.effective_rank = EffectiveRank(energies);
   tensor.facts.kept_energy = total > 0 ? std::clamp(kept / total, 0.0, 1.0) : 0.0;
   tensor.facts.singular_values = NineOf(energies);
   return tensor;
+}
+
+ProgressiveOptions ProgressiveOptionsOf(const ModelConfig& config,
+                                        const CompressionOptions& options) {
+  ProgressiveOptions progressive;
+  progressive.full_rank = config.kv_width();
+  if (options.min_rank.has_value()) {
+    progressive.min_rank = *options.min_rank;
+  } else {
+    progressive.target_kept = options.target_kept;
+  }
+  progressive.threshold = options.threshold;
+  return progressive;
 }
 
 std::vector<LayerRanks> ChooseRanks(const ModelConfig& config,
@@ -137,20 +158,29 @@ std::vector<LayerRanks> ChooseRanks(const ModelConfig& config,
     case RankRule::kProgressive:
       break;
   }
-  ProgressiveOptions progressive;
-  progressive.full_rank = config.kv_width();
-  if (options.min_rank.has_value()) {
-    progressive.min_rank = *options.min_rank;
-  } else {
-    progressive.target_kept = options.target_kept;
-  }
-  progressive.threshold = options.threshold;
-  return ProgressiveRanks(LogConditions(spectra), progressive);
+  return ProgressiveRanks(LogConditions(spectra), ProgressiveOptionsOf(config, options));
 }
 
 absl::Status Expected(const char* option, const std::string& expected, const std::string& came) {
   return absl::InvalidArgumentError(
       absl::StrCat("--", option, ": expected ", expected, ", got ", came));
+}
+
+// The ranks that the schedule cannot give up: of the first layers, which it leaves nearly whole.
+absl::Status CheckTargetKept(const ModelConfig& config, const std::vector<LayerSpectra>& spectra,
+                             const CompressionOptions& options) {
+  const ProgressiveOptions progressive = ProgressiveOptionsOf(config, options);
+  double kept = 0;
+  for (const LayerRanks& ranks : ProgressiveRanks(LogConditions(spectra), progressive)) {
+    kept += ranks.key;
+  }
+  kept /= config.num_layers;
+  if (kept <= options.target_kept * progressive.full_rank + 1) return absl::OkStatus();
+  return Expected("target-kept",
+                  absl::StrFormat("at least %.3f, which progressive ranks keep of this model "
+                                  "(--ranks uniform keeps less)",
+                                  kept / progressive.full_rank),
+                  absl::StrCat(options.target_kept));
 }
 
 }  // namespace
@@ -183,11 +213,16 @@ absl::Status CompressionOptions::Validate(const ModelConfig& config) const {
     return absl::InvalidArgumentError(
         "--min-rank and --threshold belong to the progressive ranks (--ranks progressive)");
   }
+  if (threshold.has_value() && !std::isfinite(*threshold)) {
+    return Expected("threshold", "a finite number", absl::StrCat(*threshold));
+  }
   for (const auto& [option, tokens] : {std::pair("exact-prefix", exact_prefix),
                                        {"exact-window", exact_window},
                                        {"anchor", anchor}}) {
-    if (tokens < 0 || tokens % 16 != 0) {
-      return Expected(option, "a multiple of 16 tokens, or 0", absl::StrCat(tokens));
+    constexpr int32_t kMost = 1 << 20;  // as KvPlan::Validate
+    if (tokens < 0 || tokens > kMost || tokens % 16 != 0) {
+      return Expected(option, absl::StrCat("a multiple of 16 tokens up to ", kMost, ", or 0"),
+                      absl::StrCat(tokens));
     }
   }
   if (segment_width < 8 || segment_width % 8 != 0 || segment_width > kMaxSegmentWidth) {
@@ -213,6 +248,7 @@ absl::StatusOr<std::vector<LayerSpectra>> ComputeWeightSpectra(const Checkpoint&
 
 std::vector<double> LogConditions(const std::vector<LayerSpectra>& spectra) {
   std::vector<double> logs;
+  logs.reserve(spectra.size());
   for (const LayerSpectra& layer : spectra) {
     logs.push_back(std::log(layer.key.condition_number()) +
                    std::log(layer.value.condition_number()));
@@ -220,11 +256,30 @@ std::vector<double> LogConditions(const std::vector<LayerSpectra>& spectra) {
   return logs;
 }
 
+absl::Status CheckSpectra(const ModelConfig& config, const std::vector<LayerSpectra>& spectra,
+                          const CompressionOptions& options) {
+  LORC_RETURN_IF_ERROR(options.Validate(config));
+  LORC_CHECK_EQ(std::ssize(spectra), config.num_layers);
+  const bool progressive = options.rank_rule == RankRule::kProgressive;
+  if (options.method != CompressionMethod::kLorc && !progressive) return absl::OkStatus();
+  for (int32_t l = 0; l < config.num_layers; ++l) {
+    for (const bool is_key : {true, false}) {
+      const WeightSpectrum& spectrum = is_key ? spectra[l].key : spectra[l].value;
+      if (std::isfinite(spectrum.condition_number())) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          Where(l, is_key),
+          "has not full rank, so its condition number, which method lorc and "
+          "progressive ranks need, is infinite; use --method kv-core --ranks uniform"));
+    }
+  }
+  return progressive && !options.min_rank.has_value() ? CheckTargetKept(config, spectra, options)
+                                                      : absl::OkStatus();
+}
+
 absl::StatusOr<BuiltPlan> BuildPlan(const ModelConfig& config,
                                     const std::vector<LayerSpectra>& spectra,
                                     const Moments* moments, const CompressionOptions& options) {
-  LORC_RETURN_IF_ERROR(options.Validate(config));
-  LORC_CHECK_EQ(std::ssize(spectra), config.num_layers);
+  LORC_RETURN_IF_ERROR(CheckSpectra(config, spectra, options));
   const int64_t n = config.kv_width();
   const int64_t width = n / options.groups;
   std::vector<std::vector<Directions>> keys, values;

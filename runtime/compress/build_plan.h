@@ -44,16 +44,25 @@ struct CompressionOptions {
 struct WeightSpectrum {
   std::vector<double> values;   // [n], largest first
   std::vector<double> vectors;  // [n, n], rows
+  // Infinite or NaN where the rank is not full.
   double condition_number() const { return values.front() / values.back(); }
 };
 struct LayerSpectra {
   WeightSpectrum key, value;
 };
+// INVALID_ARGUMENT names the layer and the weight that is not finite, UNIMPLEMENTED one with more
+// rows than columns.
 absl::StatusOr<std::vector<LayerSpectra>> ComputeWeightSpectra(const Checkpoint& checkpoint,
                                                                const Progress& progress);
 
 // ln(kappa(W_k) kappa(W_v)) per layer.
 std::vector<double> LogConditions(const std::vector<LayerSpectra>& spectra);
+
+// What BuildPlan refuses of options and weights, known before there are moments: INVALID_ARGUMENT
+// where a condition number is needed and infinite, or target_kept is less than progressive ranks
+// can keep.
+absl::Status CheckSpectra(const ModelConfig& config, const std::vector<LayerSpectra>& spectra,
+                          const CompressionOptions& options);
 
 // The plan, and the ranks before they were rounded to what backends run. `moments` is needed by
 // kv-core (its anchor is the options'), else nullptr. Base and measurements are the caller's to

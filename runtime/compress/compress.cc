@@ -1,13 +1,17 @@
 #include "runtime/compress/compress.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <sstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "runtime/compress/offline_model.h"
 #include "runtime/compress/sample_text.h"
+#include "runtime/tokenizer/utf8.h"
 #include "runtime/weights/status_macros.h"
 
 namespace lorc {
@@ -29,7 +33,8 @@ absl::StatusOr<SplitText> Split(const Windows& windows, const CompressRequest& r
   if (available < 2) {
     return absl::FailedPreconditionError(
         absl::StrCat("the calibration text has ", available, " whole windows of ", request.window,
-                     " tokens; at least 2 are needed, one to calibrate and one to measure"));
+                     " tokens; at least 2 are needed, one to calibrate and one to measure: give a "
+                     "longer text or a smaller --window"));
   }
   const int32_t most = std::max(1, available - std::max(1, available / 4));
   const int32_t count = std::min(request.calibration_windows, most);
@@ -57,9 +62,11 @@ Windows Cut(const std::vector<TokenId>& tokens, int32_t window) {
 
 std::string PlanName(const CompressRequest& request) {
   const CompressionOptions& options = request.options;
-  return absl::StrFormat("%s-%s-%d%%-%s", Name(options.method), Name(options.keys),
-                         static_cast<int>(options.target_kept * 100 + 0.5),
-                         Name(options.latent_type));
+  const std::string kept = options.min_rank.has_value()
+                               ? absl::StrCat("min", *options.min_rank)
+                               : absl::StrCat(std::lround(options.target_kept * 100), "%");
+  return absl::StrCat(Name(options.method), "-", Name(options.keys), "-", kept, "-",
+                      Name(options.latent_type));
 }
 
 std::map<std::string, std::string> DescribeOptions(const CompressRequest& request,
@@ -90,15 +97,25 @@ std::map<std::string, std::string> DescribeOptions(const CompressRequest& reques
 }  // namespace
 
 absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (!file.is_open() || file.bad()) {
-    return absl::NotFoundError(absl::StrCat(path, ": can't be read as a text file"));
+  std::error_code unknown;
+  if (std::filesystem::is_directory(path, unknown)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": expected a text file, got a folder"));
   }
+  std::ifstream file(path, std::ios::binary);
+  if (!file.is_open()) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot open the text ", path));
+  }
+  std::ostringstream bytes;
+  bytes << file.rdbuf();
+  std::string text = std::move(bytes).str();
   if (text.empty()) return absl::InvalidArgumentError(absl::StrCat(path, ": the file is empty"));
   if (text.find('\0') != std::string::npos) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": expected a UTF-8 text, but the file is binary (it has NUL bytes)"));
+  }
+  if (const int64_t valid = ValidUtf8Prefix(text); valid < std::ssize(text)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": expected a UTF-8 text, but byte ",
+                                                   valid, " is none; convert it, with iconv say"));
   }
   return text;
 }
@@ -121,7 +138,12 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
   offline.max_sequence_tokens = request.window;
   offline.num_sequences = request.text.empty() ? kSampledAtOnce : 1;
 
+  // The weights first: what they do not allow is said before the model has written for minutes.
+  LORC_ASSIGN_OR_RETURN(const auto spectra,
+                        ComputeWeightSpectra(checkpoint, named("decomposing weights")));
+  LORC_RETURN_IF_ERROR(CheckSpectra(config, spectra, request.options));
   CompressResult result;
+  result.log_condition = LogConditions(spectra);
   Moments moments;
   SplitText split;
   EvaluationOptions evaluation;
@@ -151,9 +173,6 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
     LORC_ASSIGN_OR_RETURN(result.full, Evaluate(*model, split.measuring, evaluation,
                                                 named("measuring the uncompressed model")));
   }
-  LORC_ASSIGN_OR_RETURN(const auto spectra,
-                        ComputeWeightSpectra(checkpoint, named("decomposing weights")));
-  result.log_condition = LogConditions(spectra);
   LORC_ASSIGN_OR_RETURN(BuiltPlan built, BuildPlan(config, spectra, &moments, request.options));
   result.ranks = std::move(built.ranks);
   result.plan = std::move(built.plan);

@@ -16,7 +16,7 @@
 
 namespace lorc {
 
-// Reads a text file for calibration or evaluation. INVALID_ARGUMENT where it is empty or not text.
+// Reads a text file for calibration or evaluation. INVALID_ARGUMENT where it is empty or not UTF-8.
 absl::StatusOr<std::string> ReadTextFile(const std::string& path);
 
 struct CompressRequest {

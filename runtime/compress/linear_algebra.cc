@@ -4,12 +4,35 @@
 #include <lapacke.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/weights/status_macros.h"
 
 namespace lorc {
+namespace {
+
+// LAPACK answers infinities with garbage, or not at all. `upper`: only columns >= row are looked
+// at.
+absl::Status CheckFinite(const std::vector<double>& matrix, int64_t rows, int64_t columns,
+                         bool upper) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t column = upper ? row : 0; column < columns; ++column) {
+      const double value = matrix[row * columns + column];
+      if (!std::isfinite(value)) {
+        return absl::InvalidArgumentError(absl::StrCat("expected finite numbers, got ", value,
+                                                       " in row ", row, ", column ", column, " of ",
+                                                       rows, " x ", columns));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::StatusOr<EigenDecomposition> SymmetricEigen(std::vector<double> matrix, int64_t n) {
+  LORC_RETURN_IF_ERROR(CheckFinite(matrix, n, n, /*upper=*/true));
   EigenDecomposition result;
   std::vector<double> ascending(n);
   // Row-major upper is column-major lower: the eigenvectors come as columns in that reading, as
@@ -19,7 +42,7 @@ absl::StatusOr<EigenDecomposition> SymmetricEigen(std::vector<double> matrix, in
       LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', size, matrix.data(), size, ascending.data());
   if (info != 0) {
     return absl::InternalError(
-        absl::StrCat("eigendecomposition failed (dsyevd ", info, "): are all statistics finite?"));
+        absl::StrCat("the eigendecomposition did not converge (dsyevd ", info, ")"));
   }
   result.values.assign(ascending.rbegin(), ascending.rend());
   result.vectors.resize(n * n);
@@ -31,6 +54,7 @@ absl::StatusOr<EigenDecomposition> SymmetricEigen(std::vector<double> matrix, in
 
 absl::StatusOr<SingularDecomposition> SingularValues(std::vector<double> matrix, int64_t rows,
                                                      int64_t columns) {
+  LORC_RETURN_IF_ERROR(CheckFinite(matrix, rows, columns, /*upper=*/false));
   const int64_t count = std::min(rows, columns);
   SingularDecomposition result;
   result.values.resize(count);
@@ -46,8 +70,8 @@ absl::StatusOr<SingularDecomposition> SingularValues(std::vector<double> matrix,
   const lapack_int info = LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', m, n, matrix.data(), m,
                                          result.values.data(), right.data(), m, left.data(), k);
   if (info != 0) {
-    return absl::InternalError(absl::StrCat("singular value decomposition failed (dgesdd ", info,
-                                            "): are all weights finite?"));
+    return absl::InternalError(
+        absl::StrCat("the singular value decomposition did not converge (dgesdd ", info, ")"));
   }
   for (int64_t i = 0; i < count; ++i) {
     for (int64_t r = 0; r < rows; ++r) result.left[i * rows + r] = left[r * count + i];

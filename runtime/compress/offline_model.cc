@@ -5,16 +5,21 @@
 
 namespace lorc {
 
+absl::Status CheckPlan(const KvPlan& plan, const Checkpoint& checkpoint) {
+  // First the model: of another one, the shapes would be all that the user hears about.
+  if (!plan.base_fingerprint.empty()) {
+    LORC_RETURN_IF_ERROR(plan.CheckBase(checkpoint.Fingerprint(), checkpoint.config().name));
+  }
+  return plan.Validate(checkpoint.config());
+}
+
 absl::StatusOr<std::unique_ptr<ModelExecutor>> MakeOfflineModel(Backend& backend,
                                                                 const Checkpoint& checkpoint,
                                                                 const KvPlan& plan,
                                                                 const OfflineOptions& options,
                                                                 const Progress& progress) {
   const ModelConfig& config = checkpoint.config();
-  LORC_RETURN_IF_ERROR(plan.Validate(config));
-  if (!plan.base_fingerprint.empty()) {
-    LORC_RETURN_IF_ERROR(plan.CheckBase(checkpoint.Fingerprint(), config.name));
-  }
+  LORC_RETURN_IF_ERROR(CheckPlan(plan, checkpoint));
   LORC_ASSIGN_OR_RETURN(const KvLayout layout, MakeKvLayout(plan, config, options.block_tokens,
                                                             ExactType(options.weight_type)));
   KvGeometry geometry = layout.geometry;

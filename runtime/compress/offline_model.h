@@ -17,7 +17,11 @@ struct OfflineOptions {
   int32_t block_tokens = 16;
 };
 
-// `plan` is validated against the checkpoint's model and fingerprint.
+// Whether the plan is for the checkpoint: FAILED_PRECONDITION with both fingerprints,
+// INVALID_ARGUMENT where its shapes do not fit.
+absl::Status CheckPlan(const KvPlan& plan, const Checkpoint& checkpoint);
+
+// `plan` is checked as above.
 absl::StatusOr<std::unique_ptr<ModelExecutor>> MakeOfflineModel(Backend& backend,
                                                                 const Checkpoint& checkpoint,
                                                                 const KvPlan& plan,

@@ -19,8 +19,9 @@ std::vector<double> CumulativeLogCondition(const std::vector<double>& log_condit
 std::vector<LayerRanks> ProgressiveRanks(const std::vector<double>& log_condition,
                                          const ProgressiveOptions& options) {
   const std::vector<double> cumulative = CumulativeLogCondition(log_condition);
-  const auto [least, most] = std::minmax_element(cumulative.begin(), cumulative.end());
-  const double span = *most - *least;
+  const auto ends = std::minmax_element(cumulative.begin(), cumulative.end());
+  const double most = *ends.second;
+  const double span = most - *ends.first;
   const double full = options.full_rank;
   const size_t num_layers = cumulative.size();
   const auto left_alone = [&](size_t l) {
@@ -28,7 +29,8 @@ std::vector<LayerRanks> ProgressiveRanks(const std::vector<double>& log_conditio
   };
   const auto rank_at = [&](size_t l, double min_rank) {
     if (left_alone(l)) return full;
-    const double depth = span > 0 ? (*most - cumulative[l]) / span : 0.0;
+    const double equal = options.target_kept.has_value() ? 1.0 : 0.0;
+    const double depth = span > 0 ? (most - cumulative[l]) / span : equal;
     return std::clamp(full * (1 - depth * (1 - min_rank / full)), 1.0, full);
   };
   double min_rank = options.min_rank;

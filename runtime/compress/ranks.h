@@ -26,16 +26,17 @@ struct LayerRanks {
 std::vector<double> CumulativeLogCondition(const std::vector<double>& log_condition);
 
 struct ProgressiveOptions {
-  int32_t full_rank = 0;  // d_max of equation 13
-  int32_t min_rank = 1;   // d_min
-  std::optional<double>
-      target_kept;  // solves for d_min so that this share of all ranks is kept; (0, 1]
+  int32_t full_rank = 0;              // d_max of equation 13
+  int32_t min_rank = 1;               // d_min
+  std::optional<double> target_kept;  // solves for d_min so that this share of all ranks is kept;
+                                      // (0, 1]. The least that can be had is what min_rank 1 keeps
   std::optional<double>
       threshold;  // on ln of the cumulative condition number: layers above it are left alone
 };
 
 // LoRC, equation 13: rank_l = d_max (1 - (max - c_l)/(max - min) (1 - d_min/d_max)), c =
-// CumulativeLogCondition, to the nearest integer.
+// CumulativeLogCondition, to the nearest integer. Where all c are equal, equation 13 says nothing:
+// the layers then keep target_kept each, or all of d_max.
 std::vector<LayerRanks> ProgressiveRanks(const std::vector<double>& log_condition,
                                          const ProgressiveOptions& options);
 

@@ -1,0 +1,339 @@
+// `lorc` as a program: exit status, output, and what it says of input that it can't use.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "runtime/kv/plan_file.h"
+#include "runtime/weights/checkpoint.h"
+#include "tests/compress/held_out_text.h"
+#include "tests/service/process.h"
+#include "tests/support/files.h"
+#include "tests/support/tiny_model.h"
+
+namespace lorc::test {
+namespace {
+
+using nlohmann::json;
+using testing::AllOf;
+using testing::EndsWith;
+using testing::Ge;
+using testing::HasSubstr;
+using testing::Le;
+using testing::StartsWith;
+
+using Arguments = std::vector<std::string>;
+
+struct Ended {
+  int status = 0;
+  std::string out, err;
+};
+
+Ended Lorc(const Arguments& arguments) {
+  Arguments command = {LORC_BINARY};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  Process process(command);
+  Ended ended;
+  ended.status = process.Wait();
+  ended.out = process.out();
+  ended.err = process.err();
+  return ended;
+}
+
+std::string Fingerprint(const std::string& model) {
+  const auto checkpoint = Checkpoint::Open(model);
+  EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
+  return (*checkpoint)->Fingerprint();
+}
+
+class LorcTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::create_directory(folder_.File("out"));
+    WriteModel("tiny.gguf", {});
+    WriteText("text", kHeldOutText);
+  }
+
+  std::string WriteModel(const std::string& name, const TinyModelOptions& options) const {
+    EXPECT_TRUE(WriteTinyGguf(TinyModel(options), {}, folder_.File(name)).ok());
+    return folder_.File(name);
+  }
+
+  std::string WriteText(const std::string& name, std::string_view text) const {
+    EXPECT_TRUE(WriteFile(folder_.File(name), text).ok());
+    return folder_.File(name);
+  }
+
+  // Quick runs. Options in `more` come last, so that they may replace what is here.
+  Arguments Compress(const Arguments& more) const {
+    return Command({"compress", model_, "-o", plan_}, more);
+  }
+  Arguments CompressText(const Arguments& more) const {
+    return Command({"compress", model_, "-o", plan_, "--calibrate", text_}, more);
+  }
+  Arguments Eval(const Arguments& more) const {
+    return Command({"eval", model_, "--max-windows", "4"}, more);
+  }
+
+  void MakePlan(const Arguments& more = {}) const {
+    const Ended ended = Lorc(CompressText(more));
+    ASSERT_EQ(ended.status, 0) << ended.err;
+  }
+
+  // Bad input: status 2, one line that has all `parts`, and no file.
+  void ExpectRefused(const Arguments& arguments, const Arguments& parts) const {
+    const Ended ended = Lorc(arguments);
+    SCOPED_TRACE(testing::PrintToString(arguments) + "\n" + ended.err);
+    EXPECT_EQ(ended.status, 2);
+    EXPECT_EQ(ended.out, "");
+    EXPECT_THAT(ended.err, AllOf(StartsWith("error: "), EndsWith("\n")));
+    EXPECT_EQ(std::count(ended.err.begin(), ended.err.end(), '\n'), 1);
+    for (const std::string& part : parts) EXPECT_THAT(ended.err, HasSubstr(part));
+    EXPECT_TRUE(std::filesystem::is_empty(folder_.File("out")));
+  }
+
+  // The same for what the parser of options finds: its status, one line and where help is.
+  void ExpectUsage(const Arguments& arguments, const Arguments& parts) const {
+    const Ended ended = Lorc(arguments);
+    SCOPED_TRACE(testing::PrintToString(arguments) + "\n" + ended.err);
+    EXPECT_THAT(ended.status, AllOf(Ge(100), Le(115)));
+    EXPECT_EQ(ended.out, "");
+    EXPECT_THAT(ended.err, EndsWith("\nRun with --help for more information.\n"));
+    EXPECT_EQ(std::count(ended.err.begin(), ended.err.end(), '\n'), 2);
+    for (const std::string& part : parts) EXPECT_THAT(ended.err, HasSubstr(part));
+    EXPECT_TRUE(std::filesystem::is_empty(folder_.File("out")));
+  }
+
+  TempFolder folder_;
+  const std::string model_ = folder_.File("tiny.gguf");
+  const std::string text_ = folder_.File("text");
+  const std::string plan_ = folder_.File("out/plan");
+
+ private:
+  static Arguments Command(Arguments arguments, const Arguments& more) {
+    const Arguments quick = {"--threads", "1", "--weights", "f32"};
+    arguments.insert(arguments.end(), quick.begin(), quick.end());
+    if (std::find(more.begin(), more.end(), "--window") == more.end()) {
+      arguments.insert(arguments.end(), {"--window", "64"});
+    }
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+};
+
+// ---- What it does
+
+TEST_F(LorcTest, CompressesByKvCore) {
+  const Ended ended = Lorc(CompressText({}));
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  EXPECT_THAT(ended.out, AllOf(HasSubstr("96 of 128 ranks kept (75.0 %)"),
+                               HasSubstr("anchor 256, exact prefix 16 and window 64 tokens"),
+                               HasSubstr("wrote " + plan_)));
+  EXPECT_THAT(ended.out + ended.err, HasSubstr("perplexity "));  // or a warning
+  const auto plan = ReadPlan(plan_);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_TRUE(plan->Validate(TinyModel().config()).ok());
+  EXPECT_EQ(plan->base_fingerprint, Fingerprint(model_));
+  EXPECT_EQ(plan->layers[0].key.layout, KvLayoutKind::kDirect);
+  EXPECT_EQ(plan->layers[0].key.segments[0].type, DType::kInt8);
+  EXPECT_GT(plan->measured.num_tokens, 0);
+}
+
+TEST_F(LorcTest, CompressesByLorc) {
+  MakePlan({"--method", "lorc", "--min-rank", "8"});
+  const auto plan = ReadPlan(plan_);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->name, "lorc-rebuilt-min8-bf16");
+  EXPECT_EQ(plan->layers[0].key.rank, 32);
+  EXPECT_EQ(plan->layers[1].key.rank, 8);
+  EXPECT_EQ(plan->layers[1].key.layout, KvLayoutKind::kRebuilt);
+  EXPECT_EQ(plan->layers[1].key.segments[0].type, DType::kBf16);
+  EXPECT_EQ(plan->exact_window, 0);
+}
+
+TEST_F(LorcTest, CompressesWithoutAText) {
+  const Ended ended = Lorc(Compress({"--window", "32", "--calibrate-windows", "2", "--json"}));
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  const json header = json::parse(ended.out);  // and nothing else
+  EXPECT_EQ(header["options"]["calibration"],
+            "2 windows of 32 tokens, written by the model, seed 0");
+  EXPECT_THAT(ended.err, HasSubstr("perplexity "));
+}
+
+TEST_F(LorcTest, ShowsPlans) {
+  MakePlan();
+  const Ended table = Lorc({"plan", "show", plan_});
+  ASSERT_EQ(table.status, 0) << table.err;
+  EXPECT_THAT(table.out,
+              AllOf(HasSubstr("kv-core-direct-75%-int8 for tiny"),
+                    HasSubstr("fingerprint " + Fingerprint(model_)), HasSubstr("ranks: uniform"),
+                    HasSubstr("target_kept: 0.75"), HasSubstr("given text"), HasSubstr("cond(W)"),
+                    HasSubstr("112 bytes per token of 256 (43.8 %)"), HasSubstr("measured: "),
+                    HasSubstr("perplexity")));
+  const Ended shown = Lorc({"plan", "show", plan_, "--json"});
+  ASSERT_EQ(shown.status, 0) << shown.err;
+  const json header = json::parse(shown.out);
+  EXPECT_EQ(header["format"], "lorc-kv-plan");
+  EXPECT_EQ(header["method"], "kv-core");
+  EXPECT_EQ(header["base"]["fingerprint"], Fingerprint(model_));
+  EXPECT_EQ(header["bytes_per_token"], 4 * (24 + 4));  // a scale per 32 numbers
+  ASSERT_EQ(header["layers"].size(), 2);
+  EXPECT_EQ(header["layers"][1]["value"]["rank"], 24);
+  EXPECT_EQ(header["layers"][1]["value"]["facts"]["singular_values"].size(), 9);
+  EXPECT_GT(header["measured"]["perplexity_full"], 1);
+}
+
+TEST_F(LorcTest, Evaluates) {
+  const Ended alone = Lorc(Eval({"--text", text_, "--json"}));
+  ASSERT_EQ(alone.status, 0) << alone.err;
+  const json full = json::parse(alone.out);
+  EXPECT_EQ(full["windows"], 4);
+  EXPECT_EQ(full["bytes_per_token"], 2 * 2 * 32 * 4);
+  EXPECT_EQ(full["exact_bytes_per_sequence"], 0);
+  EXPECT_EQ(full["position_nll"].size(), 8);
+  EXPECT_GT(full["recall"], 0);
+  EXPECT_NEAR(full["perplexity"], std::exp(full["nll"].get<double>()), 1e-9);
+
+  // All ranks in float32: another way to write the same model.
+  MakePlan({"--target-kept", "1", "--latent-type", "f32", "--exact-window", "16"});
+  const Ended with_plan = Lorc(Eval({"--text", text_, "--plan", plan_, "--json"}));
+  ASSERT_EQ(with_plan.status, 0) << with_plan.err;
+  const json both = json::parse(with_plan.out);
+  EXPECT_EQ(both["uncompressed"], full);
+  EXPECT_NEAR(both["nll"], full["nll"].get<double>(), 1e-4);
+  EXPECT_NEAR(both["recall"], full["recall"].get<double>(), 1e-3);
+  EXPECT_NEAR(both["perplexity_change"], 0, 1e-4);
+  EXPECT_EQ(both["bytes_per_token"], 2 * 2 * 32 * 4);
+  EXPECT_GT(both["exact_bytes_per_sequence"], 0);
+
+  const Ended table = Lorc(Eval({"--text", text_, "--plan", plan_}));
+  ASSERT_EQ(table.status, 0) << table.err;
+  EXPECT_THAT(table.out, AllOf(HasSubstr("uncompressed"), HasSubstr("\nplan "),
+                               HasSubstr("loss by position, eighths of the window")));
+}
+
+// ---- What it refuses
+
+TEST_F(LorcTest, RefusesTextsThatAreNone) {
+  const std::string empty = WriteText("empty", "");
+  const std::string latin1 = WriteText("latin1", "caf\xe9 au lait");
+  const std::string binary = WriteText("binary", std::string("a\0b", 3));
+  const std::string brief = WriteText("short", "the world");
+  const auto refused = [&](const std::string& text, const Arguments& parts) {
+    ExpectRefused(Eval({"--text", text}), parts);
+    ExpectRefused(Compress({"--calibrate", text}), parts);
+  };
+  refused(folder_.File("none"), {folder_.File("none"), "No such file"});
+  refused(folder_.path(), {folder_.path(), "expected a text file, got a folder"});
+  refused(empty, {empty, "empty"});
+  refused(latin1, {latin1, "expected a UTF-8 text", "byte 3", "iconv"});
+  refused(binary, {binary, "expected a UTF-8 text", "NUL"});
+  refused(brief, {"64", "longer text", "smaller --window"});
+}
+
+TEST_F(LorcTest, RefusesModelsThatAreNone) {
+  const std::string none = folder_.File("none.gguf");
+  ExpectRefused({"compress", none, "-o", plan_}, {none, "No such file"});
+  ExpectRefused({"eval", none, "--text", text_}, {none, "No such file"});
+  ExpectRefused({"compress", text_, "-o", plan_}, {text_, "GGUF"});
+  ExpectRefused({"compress", folder_.path(), "-o", plan_}, {folder_.path(), "config.json"});
+}
+
+TEST_F(LorcTest, RefusesPlansThatAreNone) {
+  const std::string made = folder_.File("plan");
+  MakePlan();
+  std::filesystem::rename(plan_, made);
+  const std::string bytes = ReadFile(made);
+  const auto refused = [&](const std::string& plan, const Arguments& parts) {
+    ExpectRefused({"plan", "show", plan}, parts);
+    ExpectRefused(Eval({"--text", text_, "--plan", plan}), parts);
+  };
+  refused(folder_.File("none"), {folder_.File("none"), "No such file"});
+  refused(folder_.path(), {folder_.path(), "folder", "file is needed"});
+  refused(text_, {text_, "no safetensors file"});
+  const std::string empty = WriteText("empty", "");
+  refused(empty, {empty, "no safetensors file", "0 bytes"});
+  for (const size_t size : {size_t{100}, bytes.size() / 2, bytes.size() - 1}) {
+    const std::string cut = WriteText("cut", bytes.substr(0, size));
+    refused(cut, {cut, "incomplete or damaged"});
+  }
+}
+
+TEST_F(LorcTest, RefusesPlansOfOtherModels) {
+  const std::string made = folder_.File("plan");
+  MakePlan();
+  std::filesystem::rename(plan_, made);
+  TinyModelOptions other, larger;
+  other.seed = 2;
+  larger.num_layers = 3;
+  for (const TinyModelOptions& options : {other, larger}) {
+    const std::string model = WriteModel("other.gguf", options);
+    ExpectRefused({"eval", model, "--text", text_, "--plan", made, "--window", "64"},
+                  {"another model", Fingerprint(model_), Fingerprint(model), "lorc compress"});
+  }
+}
+
+TEST_F(LorcTest, RefusesOptionsOutOfRange) {
+  for (const char* kept : {"0", "1.5", "-0.5", "nan"}) {
+    ExpectRefused(CompressText({"--target-kept", kept}),
+                  {"--target-kept: expected a share in (0, 1], got ", kept});
+  }
+  ExpectRefused(CompressText({"--anchor", "7"}), {"--anchor: expected a multiple of 16", "got 7"});
+  ExpectRefused(CompressText({"--exact-window", "5"}),
+                {"--exact-window: expected a multiple of 16", "got 5"});
+  ExpectRefused(CompressText({"--exact-prefix", "-16"}), {"--exact-prefix", "got -16"});
+  ExpectRefused(CompressText({"--groups", "3"}),
+                {"--groups: expected a divisor of 2 KV heads, got 3"});
+  ExpectRefused(CompressText({"--window", "513"}),
+                {"--window: expected 32 to 512 tokens", "got 513"});
+  ExpectRefused(CompressText({"--method", "lorc", "--min-rank", "33"}),
+                {"--min-rank: expected 1 to 32, got 33"});
+  ExpectRefused(CompressText({"--method", "lorc", "--target-kept", "0.3"}),
+                {"--target-kept: expected at least 0.516", "--ranks uniform", "got 0.3"});
+  ExpectRefused(CompressText({"--method", "lorc", "--threshold", "nan"}),
+                {"--threshold: expected a finite number, got nan"});
+  ExpectRefused(CompressText({"--method", "lorc", "--keys", "direct"}),
+                {"--keys: expected rebuilt for method lorc", "got direct"});
+  ExpectRefused(CompressText({"--min-rank", "8"}), {"--min-rank", "--ranks progressive"});
+  for (const char* window : {"513", "1", "0", "-5"}) {
+    ExpectRefused(Eval({"--text", text_, "--window", window}),
+                  {"--window: expected 2 to 512 tokens", std::string("got ") + window});
+  }
+}
+
+TEST_F(LorcTest, RefusesOptionsThatItDoesNotKnow) {
+  ExpectUsage(CompressText({"--method", "pca"}), {"--method: pca not in {lorc,kv-core}"});
+  ExpectUsage(CompressText({"--keys", "sideways"}), {"--keys: sideways not in {direct,rebuilt}"});
+  ExpectUsage(CompressText({"--target-kept", "most"}), {"--target-kept", "most"});
+  ExpectUsage(CompressText({"--calibrate-windows", "0"}), {"--calibrate-windows", "0"});
+  ExpectUsage(CompressText({"--nonsense"}), {"--nonsense"});
+  ExpectUsage({"compress", model_}, {"--output is required"});
+  ExpectUsage({"eval", model_}, {"--text is required"});
+  ExpectUsage(Eval({"--text", text_, "--max-windows", "-1"}), {"--max-windows", "-1"});
+  ExpectUsage({}, {"subcommand"});
+}
+
+// Said at once: without a text, compressing takes minutes.
+TEST_F(LorcTest, RefusesOutputsThatItCannotWrite) {
+  const auto refused = [&](const std::string& out, const std::string& part) {
+    ExpectRefused({"compress", model_, "-o", out}, {"--output: ", out, part});
+  };
+  refused(folder_.File("none/plan"), "No such file");
+  refused(folder_.path(), "is a folder");
+  refused(text_ + "/plan", "Not a directory");
+}
+
+TEST_F(LorcTest, AnOldPlanStaysWhereTheNewOneFails) {
+  MakePlan();
+  const std::string old = ReadFile(plan_);
+  const Ended ended = Lorc(CompressText({"--groups", "3"}));
+  EXPECT_EQ(ended.status, 2);
+  EXPECT_EQ(ReadFile(plan_), old);
+  MakePlan({"--target-kept", "0.5"});
+  EXPECT_NE(ReadFile(plan_), old);
+}
+
+}  // namespace
+}  // namespace lorc::test
