@@ -137,8 +137,8 @@ std::vector<Case> Cases() {
        150},
   };
   Case longer{"long_context", 4, 2, 16, 256, 1, 4, {1, int8({16, 8})}, {1, int8({24})}};
-  longer.prompt = 1500;
-  longer.generated = 30;
+  longer.prompt = 1060;
+  longer.generated = 20;
   cases.push_back(longer);
   return cases;
 }
