@@ -195,7 +195,9 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
 }
 
 Verdict JudgePlan(const PlanMeasurement& measured) {
-  if (measured.num_tokens == 0) return {true, "this plan has not been measured"};
+  if (measured.num_tokens == 0 || measured.perplexity_full <= 0) {
+    return {true, "this plan has not been measured"};
+  }
   const double change = measured.perplexity / measured.perplexity_full - 1;
   const double recall = measured.recall - measured.recall_full;
   const std::string numbers = absl::StrFormat(

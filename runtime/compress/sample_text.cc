@@ -25,8 +25,11 @@ absl::StatusOr<std::vector<std::vector<TokenId>>> SampleWindows(ModelExecutor& e
   SamplingParams sampling;
   sampling.temperature = 1.0f;
   sampling.min_tokens = options.window;
-  for (TokenId token = 0; token < tokenizer.size(); ++token) {
-    if (tokenizer.IsControl(token)) sampling.suppressed_tokens.push_back(token);
+  const int32_t rows = executor.model().config().vocabulary_size;  // may be padded
+  for (TokenId token = 0; token < rows; ++token) {
+    if (token >= tokenizer.size() || tokenizer.IsControl(token)) {
+      sampling.suppressed_tokens.push_back(token);
+    }
   }
   std::vector<SamplingParams> sampling_of(options.num_windows, sampling);
   std::vector<std::vector<TokenId>> windows(options.num_windows, {StartToken(tokenizer)});

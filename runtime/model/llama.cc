@@ -7,11 +7,12 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
 #include "runtime/weights/status_macros.h"
+#include "runtime/weights/tensor_role.h"
 
 namespace lorc {
 namespace {
 
-// Reads tensors as matrix sources and remembers whether all their values are finite.
+// Reads tensors as matrix sources and remembers one whose values are not all finite.
 class TensorReader {
  public:
   TensorReader(const Checkpoint& checkpoint, int32_t layer)
@@ -31,10 +32,13 @@ class TensorReader {
   }
 
   absl::Status status() const {
-    if (finite_.load()) return absl::OkStatus();
+    const int damaged = damaged_.load();
+    if (damaged < 0) return absl::OkStatus();
+    const auto role = static_cast<TensorRole>(damaged);
+    const std::string where = IsPerLayer(role) ? absl::StrCat("layer ", layer_, ": ") : "";
     return absl::InvalidArgumentError(absl::StrCat(
-        checkpoint_.config().name, ": layer ", layer_,
-        " has weights that are not finite (NaN or infinity); the checkpoint is damaged"));
+        checkpoint_.config().name, ": ", where, Name(role),
+        " has numbers that are not finite (NaN or infinity); the checkpoint is damaged"));
   }
 
  private:
@@ -44,12 +48,12 @@ class TensorReader {
     // Zero times a finite number is zero; anything else shows in the sum.
     float sum = 0;
     for (int64_t i = 0; i < count; ++i) sum += out[i] * 0.0f;
-    if (sum != 0.0f) finite_.store(false, std::memory_order_relaxed);
+    if (sum != 0.0f) damaged_.store(static_cast<int>(role), std::memory_order_relaxed);
   }
 
   const Checkpoint& checkpoint_;
   const int32_t layer_;
-  mutable std::atomic<bool> finite_{true};
+  mutable std::atomic<int> damaged_{-1};  // the role of a tensor that is not finite
 };
 
 // encoder W: [groups * rank, D] from W [g*d, D].

@@ -8,6 +8,36 @@ constexpr int64_t kPerLayer = static_cast<int64_t>(kAllTensorRoles.size()) - kFi
 
 }  // namespace
 
+const char* Name(TensorRole role) {
+  switch (role) {
+    case TensorRole::kTokenEmbedding:
+      return "the token embedding";
+    case TensorRole::kOutputNorm:
+      return "the last norm";
+    case TensorRole::kOutput:
+      return "the output matrix";
+    case TensorRole::kAttentionNorm:
+      return "the attention norm";
+    case TensorRole::kQuery:
+      return "W_q";
+    case TensorRole::kKey:
+      return "W_k";
+    case TensorRole::kValue:
+      return "W_v";
+    case TensorRole::kAttentionOutput:
+      return "W_o";
+    case TensorRole::kFfnNorm:
+      return "the feed-forward norm";
+    case TensorRole::kGate:
+      return "W_gate";
+    case TensorRole::kUp:
+      return "W_up";
+    case TensorRole::kDown:
+      return "W_down";
+  }
+  return "?";
+}
+
 bool IsPerLayer(TensorRole role) { return static_cast<int64_t>(role) >= kFirstPerLayer; }
 
 bool IsNorm(TensorRole role) {

@@ -25,6 +25,7 @@ inline constexpr std::array<TensorRole, 12> kAllTensorRoles = {
 };
 
 bool IsPerLayer(TensorRole role);
+const char* Name(TensorRole role);  // as people write it: "W_q"
 bool IsNorm(TensorRole role);  // stored as a vector
 TensorShape ExpectedShape(const ModelConfig& config, TensorRole role);
 
