@@ -26,7 +26,7 @@ inline constexpr std::array<TensorRole, 12> kAllTensorRoles = {
 
 bool IsPerLayer(TensorRole role);
 const char* Name(TensorRole role);  // as people write it: "W_q"
-bool IsNorm(TensorRole role);  // stored as a vector
+bool IsNorm(TensorRole role);       // stored as a vector
 TensorShape ExpectedShape(const ModelConfig& config, TensorRole role);
 
 // Place of a tensor in a list that holds the roles outside layers, then layer after layer.
