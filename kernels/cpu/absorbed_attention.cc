@@ -43,16 +43,22 @@ HWY_INLINE void ForHeadTiles(int64_t num_heads, const Body& body) {
 #define LORC_HEADS(n)                              \
   case n:                                          \
     body(std::integral_constant<int, n>(), first); \
-    break;
-      LORC_HEADS(1)
-      LORC_HEADS(2)
-      LORC_HEADS(3)
-      LORC_HEADS(4)
-      LORC_HEADS(5)
-      LORC_HEADS(6) LORC_HEADS(7) LORC_HEADS(8) LORC_HEADS(9) LORC_HEADS(10) LORC_HEADS(11)
-          LORC_HEADS(12)
+    break
+      LORC_HEADS(1);
+      LORC_HEADS(2);
+      LORC_HEADS(3);
+      LORC_HEADS(4);
+      LORC_HEADS(5);
+      LORC_HEADS(6);
+      LORC_HEADS(7);
+      LORC_HEADS(8);
+      LORC_HEADS(9);
+      LORC_HEADS(10);
+      LORC_HEADS(11);
+      LORC_HEADS(12);
 #undef LORC_HEADS
-              default : break;
+      default:
+        break;
     }
     first += count;
   }
