@@ -92,9 +92,9 @@ EOF
 printf '\nhttp://%s/metrics while a request runs:\n' "$http"
 $bin/lorc generate --address "$grpc" --max-tokens 400 --ignore-eos "Once upon a time" > /dev/null 2>&1 &
 request=$!
-for _ in $(seq 100); do
+for _ in $(seq 300); do
   curl -s "http://$http/metrics" > "$work/metrics.txt"
-  grep -q '^lorc_kv_saved_bytes [1-9]' "$work/metrics.txt" && break
+  grep -qE '^lorc_kv_saved_bytes [0-9]{7}' "$work/metrics.txt" && break
   sleep 0.05
 done
 grep -E '^lorc_(kv_(budget_bytes|promised_bytes|saved_bytes|savings_ratio)|requests_running|generated_tokens_total) ' "$work/metrics.txt"
