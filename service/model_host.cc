@@ -16,13 +16,6 @@ namespace {
 // A server of shorter requests is hardly what somebody wants who did not say so.
 constexpr int32_t kLeastDefaultSequence = 512;
 
-DType WeightType(const std::string& name, const Backend& backend) {
-  if (name == "f32") return DType::kF32;
-  if (name == "bf16") return DType::kBf16;
-  if (name == "int8") return DType::kInt8;
-  return backend.default_weight_type();
-}
-
 absl::Status ReadText(ModelFiles* files) {
   LORC_ASSIGN_OR_RETURN(Vocabulary vocabulary, files->checkpoint->ReadVocabulary());
   const std::string source = vocabulary.chat_template;
@@ -58,12 +51,14 @@ absl::Status ReadKvPlan(const std::string& path, ModelFiles* files) {
     return absl::OkStatus();
   }
   LORC_ASSIGN_OR_RETURN(files->plan, ReadPlan(path));
-  absl::Status status = files->plan.Validate(config);
-  if (status.ok()) {
-    status = files->plan.CheckBase(files->checkpoint->Fingerprint(), config.name);
-  }
+  const absl::Status status = CheckPlan(files->plan, *files->checkpoint);
   if (status.ok()) return status;
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+}
+
+ExecutorOptions OptionsOf(const ModelFiles& files, const CacheSize& size) {
+  return {files.weight_type, size.geometry.block_tokens, size.step.max_tokens,
+          size.step.max_sequences, size.max_sequence_tokens};
 }
 
 // The longest request that the budget holds, `most` tokens or whole blocks; 0 where it holds none.
@@ -100,7 +95,8 @@ absl::StatusOr<std::unique_ptr<ModelFiles>> OpenModel(const ServerConfig& config
   LORC_ASSIGN_OR_RETURN(files->backend, MakeCpuBackend(config.threads));
   LORC_ASSIGN_OR_RETURN(files->checkpoint, Checkpoint::Open(config.model));
   LORC_RETURN_IF_ERROR(ReadText(files.get()));
-  files->weight_type = WeightType(config.weights, *files->backend);
+  files->weight_type =
+      DTypeFromName(config.weights).value_or(files->backend->default_weight_type());
   files->full_type = ExactType(files->weight_type);
   LORC_RETURN_IF_ERROR(ReadKvPlan(config.plan, files.get()));
   LORC_ASSIGN_OR_RETURN(files->layout, MakeKvLayout(files->plan, files->config(),
@@ -127,10 +123,8 @@ absl::StatusOr<CacheSize> SizeCache(const ServerConfig& config, const ModelFiles
   size.scheduler.slow_reader_timeout_ns = config.slow_reader_timeout_ns;
 
   size.available = FindAvailableMemory();
-  const ExecutorOptions options = {files.weight_type, config.block_tokens, size.step.max_tokens,
-                                   size.step.max_sequences, size.max_sequence_tokens};
   LORC_ASSIGN_OR_RETURN(size.memory, EstimateMemory(*files.backend, *files.checkpoint, files.plan,
-                                                    files.layout, options));
+                                                    files.layout, OptionsOf(files, size)));
   size.budget_is_default = config.kv_budget_bytes == 0;
   size.budget_bytes =
       size.budget_is_default
@@ -157,14 +151,8 @@ absl::StatusOr<CacheSize> SizeCache(const ServerConfig& config, const ModelFiles
 absl::StatusOr<std::unique_ptr<ModelExecutor>> LoadModel(const ModelFiles& files,
                                                          const CacheSize& size,
                                                          const Progress& progress) {
-  ExecutorOptions options;
-  options.weight_type = files.weight_type;
-  options.block_tokens = size.geometry.block_tokens;
-  options.max_step_tokens = size.step.max_tokens;
-  options.max_step_sequences = size.step.max_sequences;
-  options.max_sequence_tokens = size.max_sequence_tokens;
   return ModelExecutor::Make(*files.backend, *files.checkpoint, files.plan, files.layout,
-                             size.geometry, options, progress);
+                             size.geometry, OptionsOf(files, size), progress);
 }
 
 }  // namespace lorc

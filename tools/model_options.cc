@@ -15,10 +15,8 @@ void ModelOptions::AddTo(CLI::App& command) {
 absl::StatusOr<OpenedModel> OpenModel(const ModelOptions& options) {
   OpenedModel opened;
   LORC_ASSIGN_OR_RETURN(opened.backend, MakeCpuBackend(options.threads));
-  opened.weight_type = opened.backend->default_weight_type();
-  for (const DType type : {DType::kF32, DType::kBf16, DType::kInt8}) {
-    if (options.weights == Name(type)) opened.weight_type = type;
-  }
+  opened.weight_type =
+      DTypeFromName(options.weights).value_or(opened.backend->default_weight_type());
   LORC_ASSIGN_OR_RETURN(opened.checkpoint, Checkpoint::Open(options.model));
   LORC_ASSIGN_OR_RETURN(Vocabulary vocabulary, opened.checkpoint->ReadVocabulary());
   LORC_ASSIGN_OR_RETURN(opened.tokenizer, Tokenizer::Create(std::move(vocabulary)));

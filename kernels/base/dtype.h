@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <optional>
+#include <string_view>
 
 namespace lorc {
 
@@ -35,6 +37,14 @@ constexpr const char* Name(DType type) {
       return "int8";
   }
   return "";
+}
+
+// The type of that name; nothing where it is not one that weights and latents can have.
+constexpr std::optional<DType> DTypeFromName(std::string_view name) {
+  for (const DType type : {DType::kF32, DType::kBf16, DType::kInt8}) {
+    if (name == Name(type)) return type;
+  }
+  return std::nullopt;
 }
 
 using bf16_t = uint16_t;  // upper half of an IEEE binary32

@@ -5,14 +5,6 @@
 
 namespace lorc {
 
-absl::Status CheckPlan(const KvPlan& plan, const Checkpoint& checkpoint) {
-  // First the model: of another one, the shapes would be all that the user hears about.
-  if (!plan.base_fingerprint.empty()) {
-    LORC_RETURN_IF_ERROR(plan.CheckBase(checkpoint.Fingerprint(), checkpoint.config().name));
-  }
-  return plan.Validate(checkpoint.config());
-}
-
 absl::StatusOr<std::unique_ptr<ModelExecutor>> MakeOfflineModel(Backend& backend,
                                                                 const Checkpoint& checkpoint,
                                                                 const KvPlan& plan,

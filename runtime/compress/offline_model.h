@@ -17,11 +17,7 @@ struct OfflineOptions {
   int32_t block_tokens = 16;
 };
 
-// Whether the plan is for the checkpoint: FAILED_PRECONDITION with both fingerprints,
-// INVALID_ARGUMENT where its shapes do not fit.
-absl::Status CheckPlan(const KvPlan& plan, const Checkpoint& checkpoint);
-
-// `plan` is checked as above.
+// `plan` is checked (CheckPlan).
 absl::StatusOr<std::unique_ptr<ModelExecutor>> MakeOfflineModel(Backend& backend,
                                                                 const Checkpoint& checkpoint,
                                                                 const KvPlan& plan,

@@ -163,4 +163,12 @@ int64_t KvPlan::BytesPerToken() const {
   return bytes;
 }
 
+absl::Status CheckPlan(const KvPlan& plan, const Checkpoint& checkpoint) {
+  // First the model: of another one, the shapes would be all that the user hears about.
+  if (!plan.base_fingerprint.empty()) {
+    LORC_RETURN_IF_ERROR(plan.CheckBase(checkpoint.Fingerprint(), checkpoint.config().name));
+  }
+  return plan.Validate(checkpoint.config());
+}
+
 }  // namespace lorc

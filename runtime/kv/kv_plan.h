@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "kernels/ops/kv_cache.h"
 #include "runtime/model/model_config.h"
+#include "runtime/weights/checkpoint.h"
 
 namespace lorc {
 
@@ -87,5 +88,9 @@ struct KvPlan {
   // Of a token beyond the exact ones, over all layers, scales included.
   int64_t BytesPerToken() const;
 };
+
+// Whether the plan is for the checkpoint's model: FAILED_PRECONDITION with both fingerprints,
+// INVALID_ARGUMENT where its shapes do not fit.
+absl::Status CheckPlan(const KvPlan& plan, const Checkpoint& checkpoint);
 
 }  // namespace lorc

@@ -103,9 +103,7 @@ absl::StatusOr<CacheSegment> ReadSegment(const json& value, const std::string& s
   const JsonFields fields(value, absl::StrCat(source, " segment"));
   LORC_ASSIGN_OR_RETURN(const std::string name, fields.String("type", ""));
   LORC_ASSIGN_OR_RETURN(const int32_t width, fields.Integer("width", 1, kMaxSegmentWidth));
-  for (const DType type : {DType::kF32, DType::kBf16, DType::kInt8}) {
-    if (name == Name(type)) return CacheSegment{type, width};
-  }
+  if (const auto type = DTypeFromName(name)) return CacheSegment{*type, width};
   return fields.Unimplemented(
       absl::StrCat("type ", Printable(name), " is not supported; expected f32, bf16 or int8"));
 }

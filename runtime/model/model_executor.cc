@@ -6,17 +6,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/ops/linear.h"
 #include "runtime/model/local_sequences.h"
 #include "runtime/sampling/sampler.h"
 #include "runtime/weights/status_macros.h"
 
 namespace lorc {
-namespace {
-
-// Steps of more rows are cut into tasks of at most so many.
-constexpr int32_t kWarmUpRows = 128;
-
-}  // namespace
 
 BackendLimits LimitsOf(const ModelConfig& config, const KvLayout& layout,
                        const ExecutorOptions& options) {
@@ -85,13 +80,13 @@ absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Make(
 // Rows of every size that products are made for, then a prompt in one chunk and the token after it:
 // they need the products of the cache.
 absl::Status ModelExecutor::WarmUp() {
-  for (int32_t power = 1; power <= kWarmUpRows; power *= 2) {
-    for (const int32_t count : {power, power + power / 2}) {
-      tokens_.assign(std::min(count, options_.max_step_tokens), 0);
-      model_->Forward(tokens_, {}, *cache_, nullptr);
-      logit_rows_.assign(std::min(count, model_->max_logit_rows()), 0);
-      model_->Logits(logit_rows_);
-    }
+  // More rows than the padding are cut into tasks of that many.
+  const auto most = static_cast<int32_t>(std::min<int64_t>(options_.max_step_tokens, kRowPadding));
+  for (int32_t count = 1; count <= most; count += std::max(1, count / 2)) {
+    tokens_.assign(count, 0);
+    model_->Forward(tokens_, {}, *cache_, nullptr);
+    logit_rows_.assign(std::min(count, model_->max_logit_rows()), 0);
+    model_->Logits(logit_rows_);
   }
   const int32_t chunk = std::min(options_.max_step_tokens, options_.max_sequence_tokens - 1);
   const std::vector<TokenId> tokens(chunk + 1, 0);

@@ -151,9 +151,7 @@ absl::Status Run(const std::string& model, const std::string& weights, int threa
                  const std::vector<std::string>& plans, const std::vector<std::string>& points) {
   LORC_ASSIGN_OR_RETURN(const auto backend, MakeCpuBackend(threads));
   LORC_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(model));
-  const DType type = weights == "f32"    ? DType::kF32
-                     : weights == "int8" ? DType::kInt8
-                                         : DType::kBf16;
+  const DType type = DTypeFromName(weights).value_or(DType::kBf16);
   std::printf("%s; %s weights\n", backend->description().c_str(), Name(type));
   std::vector<KvPlan> caches = {KvPlan::Full(checkpoint->config(), ExactType(type))};
   for (const std::string& path : plans) {

@@ -16,11 +16,6 @@ namespace {
 
 using testing::HasSubstr;
 
-TestServer& Shared() {
-  static auto* const server = new TestServer();
-  return *server;
-}
-
 struct Ran {
   int status = -1;
   std::string out, err;

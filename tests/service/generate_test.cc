@@ -18,12 +18,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-// One server for all: each test leaves it idle.
-TestServer& Shared() {
-  static auto* const server = new TestServer();
-  return *server;
-}
-
 void ExpectEqual(const Reply& a, const Reply& b) {
   EXPECT_TRUE(a.status.ok()) << a.status.error_message();
   EXPECT_TRUE(b.status.ok()) << b.status.error_message();

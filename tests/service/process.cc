@@ -81,4 +81,13 @@ bool Process::WaitForOut(const std::string& text) {
   return false;
 }
 
+Ended RunToEnd(const std::vector<std::string>& command) {
+  Process process(command);
+  Ended ended;
+  ended.status = process.Wait();
+  ended.out = process.out();
+  ended.err = process.err();
+  return ended;
+}
+
 }  // namespace lorc::test

@@ -33,4 +33,10 @@ class Process {
   int status_ = -1;  // once it has ended
 };
 
+struct Ended {
+  int status = 0;
+  std::string out, err;
+};
+Ended RunToEnd(const std::vector<std::string>& command);
+
 }  // namespace lorc::test

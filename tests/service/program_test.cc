@@ -30,20 +30,6 @@ std::vector<std::string> Command(const std::vector<std::string>& flags) {
   return command;
 }
 
-struct Ended {
-  int status = 0;
-  std::string out, err;
-};
-
-Ended RunToEnd(const std::vector<std::string>& command) {
-  Process process(command);
-  Ended ended;
-  ended.status = process.Wait();
-  ended.out = process.out();
-  ended.err = process.err();
-  return ended;
-}
-
 // "ready grpc=HOST:PORT http=HOST:PORT", and nothing else.
 struct Addresses {
   std::string grpc, http;

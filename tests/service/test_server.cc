@@ -231,6 +231,11 @@ std::pair<int, std::string> TestServer::Get(const std::string& path) {
   return {result->status, result->body};
 }
 
+TestServer& Shared() {
+  static auto* const server = new TestServer();
+  return *server;
+}
+
 v1::GenerateRequest TextRequest(const std::string& text, uint32_t max_tokens) {
   v1::GenerateRequest request;
   request.set_text(text);

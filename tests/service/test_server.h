@@ -118,6 +118,9 @@ class TestServer {
   std::unique_ptr<v1::GenerationService::Stub> stub_;
 };
 
+// One server for all tests of a program: each leaves it idle.
+TestServer& Shared();
+
 // A request with a short text, greedy, ignoring end tokens.
 v1::GenerateRequest TextRequest(const std::string& text, uint32_t max_tokens);
 

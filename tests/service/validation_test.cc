@@ -17,11 +17,6 @@ namespace {
 
 using testing::HasSubstr;
 
-TestServer& Shared() {
-  static auto* const server = new TestServer();
-  return *server;
-}
-
 struct WrongCase {
   const char* name;
   std::function<void(v1::GenerateRequest&)> edit;

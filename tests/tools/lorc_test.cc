@@ -26,20 +26,10 @@ using testing::StartsWith;
 
 using Arguments = std::vector<std::string>;
 
-struct Ended {
-  int status = 0;
-  std::string out, err;
-};
-
 Ended Lorc(const Arguments& arguments) {
   Arguments command = {LORC_BINARY};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  Process process(command);
-  Ended ended;
-  ended.status = process.Wait();
-  ended.out = process.out();
-  ended.err = process.err();
-  return ended;
+  return RunToEnd(command);
 }
 
 std::string Fingerprint(const std::string& model) {
