@@ -1,5 +1,9 @@
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 
 #include "runtime/compress/compress.h"
 #include "runtime/kv/plan_file.h"
@@ -13,68 +17,140 @@
 namespace lorc {
 namespace {
 
+// What the papers' methods are published with: no exact tokens, no quantised latents.
+bool AsPublished(const std::string& method) { return method != "loss" && method != "kv-core"; }
+
+// Share of the full cache's bytes where nothing says how small the plan shall be.
+constexpr double kDefaultShare = 0.16;
+
 struct CompressCommand {
   ModelOptions model;
   std::string out;
-  std::string method = "kv-core";
+  std::string method = "loss";
   std::string calibrate;
   std::string keys;
   std::string ranks;
+  std::string moments;
   std::string latent_type;
   bool uniform = false;
+  bool group_similar_heads = false;
   bool json = false;
+  int64_t bytes_per_token = 0;
+  std::string max_ppl_increase;
+  double max_recall_increase = 0;
   double target_kept = 0.75;
+  double tail_energy = 0.1;
   int min_rank = 0;
   double threshold = 0;
   int groups = 1;
+  int segment_width = 32;
   int exact_prefix = 16;
   int exact_window = 64;
   int anchor = 256;
   int window = 1024;
   int calibration_windows = 15;
+  int gradient_windows = 8;
   uint64_t seed = 0;
   CLI::App* app = nullptr;
 
-  CompressRequest Request() const {
+  bool Given(const char* option) const { return app->count(option) > 0; }
+
+  absl::StatusOr<CompressRequest> Request(const ModelConfig& config) const {
     CompressRequest request;
     request.window = window;
     request.calibration_windows = calibration_windows;
+    request.gradient_windows = gradient_windows;
     request.seed = seed;
     CompressionOptions& options = request.options;
-    const bool lorc = method == "lorc";
-    options.method = lorc ? CompressionMethod::kLorc : CompressionMethod::kKvCore;
-    options.keys = keys == "rebuilt" || (keys.empty() && lorc) ? KvLayoutKind::kRebuilt
-                                                               : KvLayoutKind::kDirect;
-    options.groups = groups;
+    const bool published = AsPublished(method);
+    options.method = method;
+    options.keys = keys == "rebuilt" || (keys.empty() && method == "lorc") ? KvLayoutKind::kRebuilt
+                                                                           : KvLayoutKind::kDirect;
+    for (const MomentSource source : {MomentSource::kText, MomentSource::kWeights,
+                                      MomentSource::kGain, MomentSource::kInputs}) {
+      if (moments == Name(source)) options.moments = source;
+    }
+    const bool per_head = method == "kq-svd" || method == "think";
+    options.groups = !Given("--groups") && per_head ? config.num_kv_heads : groups;
+    options.group_similar_heads = group_similar_heads;
+    options.segment_width = segment_width;
     options.target_kept = target_kept;
-    const std::string rule = uniform          ? "uniform"
-                             : !ranks.empty() ? ranks
-                             : lorc           ? "progressive"
-                                              : "uniform";
-    options.rank_rule = rule == "progressive" ? RankRule::kProgressive
-                        : rule == "energy"    ? RankRule::kEnergy
-                                              : RankRule::kUniform;
-    if (app->count("--min-rank") > 0) options.min_rank = min_rank;
-    if (app->count("--threshold") > 0) options.threshold = threshold;
-    // LoRC as published keeps no exact tokens and does not quantise.
-    const std::string type = !latent_type.empty() ? latent_type : lorc ? "bf16" : "int8";
-    options.latent_type = *DTypeFromName(type);
-    options.exact_prefix = lorc && app->count("--exact-prefix") == 0 ? 0 : exact_prefix;
-    options.exact_window = lorc && app->count("--exact-window") == 0 ? 0 : exact_window;
+    options.tail_energy = tail_energy;
+    if (Given("--min-rank")) options.min_rank = min_rank;
+    if (Given("--threshold")) options.threshold = threshold;
+    options.latent_type = SegmentType::kInt8;
+    if (published) options.latent_type = SegmentType::kBf16;
+    if (!latent_type.empty()) options.latent_type = *SegmentTypeFromName(latent_type);
+    options.exact_prefix = published && !Given("--exact-prefix") ? 0 : exact_prefix;
+    options.exact_window = published && !Given("--exact-window") ? 0 : exact_window;
     options.anchor = anchor;
+    LORC_RETURN_IF_ERROR(ChooseSize(config, &request));
     return request;
+  }
+
+  // How small: bytes, a limit of quality, or ranks of one type.
+  absl::Status ChooseSize(const ModelConfig& config, CompressRequest* request) const {
+    CompressionOptions& options = request->options;
+    const bool by_limit = Given("--max-ppl-increase");
+    const bool by_bytes = Given("--bytes-per-token");
+    const bool by_ranks = uniform || !ranks.empty() || Given("--target-kept") ||
+                          Given("--min-rank") || Given("--threshold") || Given("--tail-energy") ||
+                          !latent_type.empty();
+    if (by_limit + by_bytes + by_ranks > 1) {
+      return absl::InvalidArgumentError(
+          "expected one of --bytes-per-token, --max-ppl-increase and rank options (--ranks, "
+          "--target-kept, --latent-type, ...), got more than one of them");
+    }
+    if (Given("--max-recall-increase") && !by_limit) {
+      return absl::InvalidArgumentError("--max-recall-increase belongs to --max-ppl-increase");
+    }
+    if (by_limit) {
+      QualityLimit limit;
+      LORC_ASSIGN_OR_RETURN(limit.max_perplexity_increase, ParseShare(max_ppl_increase));
+      if (Given("--max-recall-increase")) limit.max_recall_increase = max_recall_increase;
+      request->limit = limit;
+    } else if (by_bytes) {
+      options.bytes_per_token = bytes_per_token;
+    } else if (!by_ranks && method == "loss") {
+      const int64_t full = KvPlan::Full(config, SegmentType::kBf16).BytesPerToken();
+      options.bytes_per_token = std::llround(kDefaultShare * static_cast<double>(full));
+    }
+    const std::string rule = uniform                                         ? "uniform"
+                             : !ranks.empty()                                ? ranks
+                             : method == "lorc"                              ? "progressive"
+                             : method == "kq-svd" && !Given("--target-kept") ? "tail"
+                                                                             : "uniform";
+    for (const RankRule known :
+         {RankRule::kUniform, RankRule::kProgressive, RankRule::kEnergy, RankRule::kTail}) {
+      if (rule == Name(known)) options.rank_rule = known;
+    }
+    return absl::OkStatus();
+  }
+
+  // "1%" or "0.01".
+  static absl::StatusOr<double> ParseShare(std::string_view text) {
+    const bool percent = text.ends_with('%');
+    if (percent) text.remove_suffix(1);
+    double value = 0;
+    if (!absl::SimpleAtod(absl::string_view(text.data(), text.size()), &value) ||
+        !std::isfinite(value) || value <= 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--max-ppl-increase: expected a share such as 1% or 0.01, got ",
+                       absl::string_view(text.data(), text.size()), percent ? "%" : ""));
+    }
+    return percent ? value / 100 : value;
   }
 
   absl::Status Run() const {
     LORC_RETURN_IF_ERROR(CheckOutput());
-    CompressRequest request = Request();
+    std::string text;
     if (!calibrate.empty()) {
-      auto text = ReadTextFile(calibrate);
-      if (!text.ok()) return text.status();
-      request.text = *std::move(text);
+      LORC_ASSIGN_OR_RETURN(text, ReadTextFile(calibrate));
     }
     auto opened = OpenModel(model);
     if (!opened.ok()) return opened.status();
+    LORC_ASSIGN_OR_RETURN(CompressRequest request, Request(opened->checkpoint->config()));
+    request.text = std::move(text);
     request.weight_type = opened->weight_type;
     ProgressLine progress;
     const auto result =
@@ -119,20 +195,50 @@ void AddCompressCommand(CLI::App& app, int* status) {
   command->app = sub;
   command->model.AddTo(*sub);
   sub->add_option("-o,--output", command->out, "The plan's file")->required();
-  sub->add_option("--method", command->method, "Method of the bases")
-      ->check(CLI::IsMember({"lorc", "kv-core"}))
+  std::vector<std::string> methods;
+  std::string summaries = "How bases are found:";
+  for (const Method& method : Methods()) {
+    methods.emplace_back(method.name);
+    absl::StrAppend(&summaries, " ", std::string(method.name), ", ", std::string(method.summary),
+                    ";");
+  }
+  summaries.back() = '.';
+  sub->add_option("--method", command->method, summaries)
+      ->check(CLI::IsMember(methods))
       ->capture_default_str();
+  sub->add_option("--bytes-per-token", command->bytes_per_token,
+                  "Size of the plan, of a token beyond the exact ones: ranks and bits are chosen "
+                  "together (default of method loss: 16 % of the full cache)")
+      ->check(CLI::PositiveNumber);
+  sub->add_option("--max-ppl-increase", command->max_ppl_increase,
+                  "The smallest plan whose measured perplexity is at most this above the "
+                  "uncompressed model's, 1% say");
+  sub->add_option("--max-recall-increase", command->max_recall_increase,
+                  "With it: and whose recall is at most so many nats above")
+      ->check(CLI::PositiveNumber);
   sub->add_option("--calibrate", command->calibrate,
                   "Text file for statistics and measuring; without it the model writes its own");
-  sub->add_option("--keys", command->keys, "Layout of keys (lorc: rebuilt; kv-core: direct)")
+  sub->add_option("--keys", command->keys, "Layout of keys (lorc: rebuilt; others: direct)")
       ->check(CLI::IsMember({"direct", "rebuilt"}));
-  sub->add_option("--groups", command->groups, "Groups of KV heads that share a latent; 1 = joint")
+  sub->add_option(
+         "--groups", command->groups,
+         "Groups of KV heads that share a latent; 1 = joint (kq-svd, think: a group per head)")
       ->capture_default_str();
+  sub->add_flag("--group-similar-heads", command->group_similar_heads,
+                "Groups of KV heads that are alike, instead of neighbours");
+  sub->add_option("--moments", command->moments,
+                  "Where second moments come from: the text's keys and values, the weights, the "
+                  "weights with the norm's gain, or with the text's inputs channel by channel")
+      ->check(CLI::IsMember({"text", "weights", "gain", "inputs"}));
   sub->add_option("--ranks", command->ranks,
-                  "How ranks differ over layers (lorc: progressive; kv-core: uniform)")
-      ->check(CLI::IsMember({"uniform", "progressive", "energy"}));
+                  "One type for all numbers, and how ranks differ over layers (lorc: progressive; "
+                  "kq-svd: tail; others: uniform)")
+      ->check(CLI::IsMember({"uniform", "progressive", "energy", "tail"}));
   sub->add_flag("--uniform", command->uniform, "The same as --ranks uniform");
   sub->add_option("--target-kept", command->target_kept, "Share of all ranks that is kept")
+      ->capture_default_str();
+  sub->add_option("--tail-energy", command->tail_energy,
+                  "Tail ranks: what may be left out, as a share of the norm")
       ->capture_default_str();
   sub->add_option("--min-rank", command->min_rank,
                   "Progressive ranks from this one to the full rank, instead of --target-kept");
@@ -140,11 +246,15 @@ void AddCompressCommand(CLI::App& app, int* status) {
                   "Layers whose cumulative condition number has a natural logarithm above this "
                   "keep their full cache");
   sub->add_option("--latent-type", command->latent_type,
-                  "Type of the latents (lorc: bf16; kv-core: int8)")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}));
-  sub->add_option("--exact-prefix", command->exact_prefix, "First tokens that stay exact (lorc: 0)")
+                  "With rank options, the type of all numbers (loss, kv-core: int8; others: bf16)")
+      ->check(CLI::IsMember({"f32", "bf16", "fp8", "int8", "int4", "int3", "int2"}));
+  sub->add_option("--segment-width", command->segment_width, "Numbers that share a scale")
       ->capture_default_str();
-  sub->add_option("--exact-window", command->exact_window, "Latest tokens that are exact (lorc: 0)")
+  sub->add_option("--exact-prefix", command->exact_prefix,
+                  "First tokens that stay exact (lorc, kq-svd, think: 0)")
+      ->capture_default_str();
+  sub->add_option("--exact-window", command->exact_window,
+                  "Latest tokens that are exact (lorc, kq-svd, think: 0)")
       ->capture_default_str();
   sub->add_option("--anchor", command->anchor,
                   "Tokens of a chunk inside which direct keys are rotated; 0: absolute positions")
@@ -153,6 +263,10 @@ void AddCompressCommand(CLI::App& app, int* status) {
       ->capture_default_str();
   sub->add_option("--calibrate-windows", command->calibration_windows,
                   "Calibration windows at most")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  sub->add_option("--gradient-windows", command->gradient_windows,
+                  "Of those, windows for gradients at most (method loss)")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   sub->add_option("--seed", command->seed, "Of the text that the model writes")

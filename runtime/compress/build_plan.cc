@@ -6,8 +6,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "kernels/base/check.h"
+#include "runtime/compress/bit_allocation.h"
+#include "runtime/compress/head_grouping.h"
 #include "runtime/compress/linear_algebra.h"
+#include "runtime/compress/orthogonal_mix.h"
 #include "runtime/weights/status_macros.h"
 
 namespace lorc {
@@ -32,7 +36,7 @@ absl::StatusOr<WeightSpectrum> SpectrumOf(const Checkpoint& checkpoint, TensorRo
     return absl::Status(svd.status().code(), absl::StrCat(where, svd.status().message(),
                                                           "; is the checkpoint damaged?"));
   }
-  return WeightSpectrum{std::move(svd->values), std::move(svd->left)};
+  return WeightSpectrum{std::move(svd->values)};
 }
 
 // exp(entropy of the normalised singular values) / n (Roy and Vetterli; Swift-SVD equation 11).
@@ -56,9 +60,36 @@ std::vector<double> NineOf(const std::vector<double>& energies) {
   return values;
 }
 
+TensorPlan FullTensor(const ModelConfig& config) {
+  return KvPlan::Full(config, SegmentType::kBf16).layers[0].key;
+}
+
+// What the i-th numbers of all groups give together.
+std::vector<double> SumGains(const std::vector<GroupBasis>& groups) {
+  std::vector<double> gains(groups[0].gains.size(), 0.0);
+  for (const GroupBasis& group : groups) {
+    for (size_t i = 0; i < gains.size(); ++i) gains[i] += group.gains[i];
+  }
+  return gains;
+}
+
+double Total(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+// One spectrum [n] for all groups: every group keeps the same rank, so its i-th columns come
+// together.
+std::vector<double> MeanEnergies(const std::vector<GroupBasis>& groups) {
+  std::vector<double> energies;
+  for (const double gain : SumGains(groups)) {
+    energies.insert(energies.end(), groups.size(), gain / static_cast<double>(groups.size()));
+  }
+  return energies;
+}
+
+// Segments of one type.
 std::vector<CacheSegment> Segments(int32_t rank, const CompressionOptions& options) {
-  const int32_t most =
-      options.latent_type == DType::kInt8 ? options.segment_width : kMaxSegmentWidth;
+  const int32_t most = HasScale(options.latent_type) ? options.segment_width : kMaxSegmentWidth;
   std::vector<CacheSegment> segments;
   for (int32_t begin = 0; begin < rank; begin += most) {
     segments.push_back({options.latent_type, std::min(most, rank - begin)});
@@ -66,69 +97,96 @@ std::vector<CacheSegment> Segments(int32_t rank, const CompressionOptions& optio
   return segments;
 }
 
-TensorPlan FullTensor(const ModelConfig& config) {
-  return KvPlan::Full(config, DType::kBf16).layers[0].key;
-}
-
-// One group's directions, best first: rows [n] with their energies.
-struct Directions {
-  std::vector<double> energies;
-  std::vector<double> vectors;
-};
-
-absl::StatusOr<Directions> FromMoment(const std::vector<double>& moment, int64_t n, int64_t first,
-                                      int64_t width) {
-  std::vector<double> block(width * width);
-  for (int64_t i = 0; i < width; ++i) {
-    std::copy_n(moment.begin() + (first + i) * n + first, width, block.begin() + i * width);
+// out[i] = sum_j mix[i, j] rows[j], rows of `width` numbers.
+void Mix(const std::vector<double>& mix, const double* rows, int64_t count, int64_t width,
+         float* out) {
+  std::vector<double> sum(width);
+  for (int64_t i = 0; i < count; ++i) {
+    std::fill(sum.begin(), sum.end(), 0.0);
+    for (int64_t j = 0; j < count; ++j) {
+      for (int64_t k = 0; k < width; ++k) sum[k] += mix[i * count + j] * rows[j * width + k];
+    }
+    std::copy(sum.begin(), sum.end(), out + i * width);
   }
-  LORC_ASSIGN_OR_RETURN(EigenDecomposition eigen, SymmetricEigen(std::move(block), width));
-  return Directions{std::move(eigen.values), std::move(eigen.vectors)};
 }
 
-Directions FromWeight(const WeightSpectrum& spectrum) {
-  Directions directions{spectrum.values, spectrum.vectors};
-  for (double& value : directions.energies) value *= value;
-  return directions;
-}
-
-// One spectrum [n] for all groups: every group keeps the same rank, so its i-th columns come
-// together.
-std::vector<double> MeanEnergies(const std::vector<Directions>& groups) {
-  std::vector<double> energies;
-  for (size_t i = 0; i < groups[0].energies.size(); ++i) {
-    double mean = 0;
-    for (const Directions& group : groups) mean += group.energies[i] / std::ssize(groups);
-    energies.insert(energies.end(), groups.size(), mean);
+// The kept numbers of a group, mixed inside each segment that has a scale: as rows.
+std::vector<float> MixedRows(const std::vector<double>& rows, int64_t width,
+                             const std::vector<CacheSegment>& segments, int32_t rank) {
+  std::vector<float> out(rank * width);
+  int64_t first = 0;
+  for (const CacheSegment& segment : segments) {
+    const double* from = rows.data() + first * width;
+    float* to = out.data() + first * width;
+    if (HasScale(segment.type)) {
+      Mix(OrthogonalMix(segment.width, static_cast<uint64_t>(first)), from, segment.width, width,
+          to);
+    } else {
+      std::copy_n(from, segment.width * width, to);
+    }
+    first += segment.width;
   }
-  return energies;
+  return out;
 }
 
-TensorPlan MakeTensor(const std::vector<Directions>& groups, int32_t rank, KvLayoutKind layout,
-                      const CompressionOptions& options, const WeightSpectrum& weight) {
+TensorPlan MakeTensor(const std::vector<GroupBasis>& groups, std::vector<CacheSegment> segments,
+                      KvLayoutKind layout, const WeightSpectrum& weight) {
   TensorPlan tensor;
   tensor.layout = layout;
   tensor.groups = static_cast<int32_t>(groups.size());
-  tensor.rank = rank;
-  tensor.segments = Segments(rank, options);
+  for (const CacheSegment& segment : segments) tensor.rank += segment.width;
+  tensor.segments = std::move(segments);
   double kept = 0;
-  double total = 0;
   std::vector<double> energies;
-  for (const Directions& group : groups) {
-    const int64_t width = std::ssize(group.energies);
-    tensor.encoder.insert(tensor.encoder.end(), group.vectors.begin(),
-                          group.vectors.begin() + rank * width);
-    kept += std::accumulate(group.energies.begin(), group.energies.begin() + rank, 0.0);
-    total += std::accumulate(group.energies.begin(), group.energies.end(), 0.0);
-    energies.insert(energies.end(), group.energies.begin(), group.energies.end());
+  for (const GroupBasis& group : groups) {
+    const int64_t width = group.width();
+    const auto encoder = MixedRows(group.encoder, width, tensor.segments, tensor.rank);
+    tensor.encoder.insert(tensor.encoder.end(), encoder.begin(), encoder.end());
+    const auto decoder = MixedRows(group.decoder, width, tensor.segments, tensor.rank);
+    for (int64_t i = 0; i < width; ++i) {
+      for (int64_t r = 0; r < tensor.rank; ++r) tensor.decoder.push_back(decoder[r * width + i]);
+    }
+    kept += std::accumulate(group.gains.begin(), group.gains.begin() + tensor.rank, 0.0);
+    energies.insert(energies.end(), group.gains.begin(), group.gains.end());
   }
   std::sort(energies.begin(), energies.end(), std::greater<>());
   const double condition = weight.condition_number();
+  const double total = Total(energies);
   tensor.facts.condition_number = std::isfinite(condition) ? condition : 0.0;
   tensor.facts.effective_rank = EffectiveRank(energies);
   tensor.facts.kept_energy = total > 0 ? std::clamp(kept / total, 0.0, 1.0) : 0.0;
   tensor.facts.singular_values = NineOf(energies);
   return tensor;
+}
+
+// What the segments lose of the gains.
+double LossOf(const std::vector<double>& gains, const std::vector<CacheSegment>& segments) {
+  double loss = 0;
+  auto gain = gains.begin();
+  for (const CacheSegment& segment : segments) {
+    loss += QuantiserDistortion(segment.type) * std::accumulate(gain, gain + segment.width, 0.0);
+    gain += segment.width;
+  }
+  return std::accumulate(gain, gains.end(), loss);
+}
+
+// Gains of all tensors, K before V, in one unit: nats where the method knows them, else shares.
+std::vector<TensorGains> ComparableGains(const ModelBases& bases) {
+  std::vector<TensorGains> tensors;
+  for (const LayerBases& layer : bases.layers) {
+    for (const auto* groups : {&layer.key, &layer.value}) {
+      TensorGains tensor;
+      tensor.groups = static_cast<int32_t>(groups->size());
+      tensor.gains = SumGains(*groups);
+      const double total = Total(tensor.gains);
+      const double unit = bases.loss_per_gain > 0 ? bases.loss_per_gain
+                          : total > 0             ? 1.0 / total
+                                                  : 0.0;
+      for (double& gain : tensor.gains) gain *= unit;
+      tensors.push_back(std::move(tensor));
+    }
+  }
+  return tensors;
 }
 
 ProgressiveOptions ProgressiveOptionsOf(const ModelConfig& config,
@@ -146,19 +204,32 @@ ProgressiveOptions ProgressiveOptionsOf(const ModelConfig& config,
 
 std::vector<LayerRanks> ChooseRanks(const ModelConfig& config,
                                     const std::vector<LayerSpectra>& spectra,
-                                    const std::vector<std::vector<double>>& key_energies,
-                                    const std::vector<std::vector<double>>& value_energies,
-                                    const CompressionOptions& options) {
+                                    const ModelBases& bases, const CompressionOptions& options) {
   switch (options.rank_rule) {
     case RankRule::kUniform:
       return UniformRanks(config.num_layers, config.kv_width(), options.target_kept);
-    case RankRule::kEnergy:
-      return EnergyRanks(key_energies, value_energies, options.target_kept,
-                         kRankMultiple * options.groups);
     case RankRule::kProgressive:
+      return ProgressiveRanks(LogConditions(spectra), ProgressiveOptionsOf(config, options));
+    case RankRule::kEnergy: {
+      std::vector<std::vector<double>> keys, values;
+      for (const LayerBases& layer : bases.layers) {
+        keys.push_back(MeanEnergies(layer.key));
+        values.push_back(MeanEnergies(layer.value));
+      }
+      return EnergyRanks(keys, values, options.target_kept, kRankMultiple * options.groups);
+    }
+    case RankRule::kTail:
       break;
   }
-  return ProgressiveRanks(LogConditions(spectra), ProgressiveOptionsOf(config, options));
+  std::vector<LayerRanks> ranks;
+  const auto tail = [&options](const std::vector<GroupBasis>& groups) {
+    std::vector<std::vector<double>> gains;
+    for (const GroupBasis& group : groups) gains.push_back(group.gains);
+    return options.groups * TailRank(gains, options.tail_energy);
+  };
+  for (const LayerBases& layer : bases.layers)
+    ranks.push_back({tail(layer.key), tail(layer.value)});
+  return ranks;
 }
 
 absl::Status Expected(const char* option, const std::string& expected, const std::string& came) {
@@ -183,53 +254,67 @@ absl::Status CheckTargetKept(const ModelConfig& config, const std::vector<LayerS
                   absl::StrCat(options.target_kept));
 }
 
-}  // namespace
-
-const char* Name(CompressionMethod method) {
-  return method == CompressionMethod::kLorc ? "lorc" : "kv-core";
-}
-
-absl::Status CompressionOptions::Validate(const ModelConfig& config) const {
-  if (!(target_kept > 0 && target_kept <= 1)) {
-    return Expected("target-kept", "a share in (0, 1]", absl::StrCat(target_kept));
-  }
-  if (groups <= 0 || config.num_kv_heads % groups != 0) {
-    return Expected("groups", absl::StrCat("a divisor of ", config.num_kv_heads, " KV heads"),
-                    absl::StrCat(groups));
-  }
-  if (min_rank.has_value() && (*min_rank < 1 || *min_rank > config.kv_width())) {
-    return Expected("min-rank", absl::StrCat("1 to ", config.kv_width()), absl::StrCat(*min_rank));
-  }
-  if (method == CompressionMethod::kLorc && keys != KvLayoutKind::kRebuilt) {
-    return Expected("keys", "rebuilt for method lorc (its basis holds before RoPE)", Name(keys));
-  }
-  if (method == CompressionMethod::kLorc && groups != 1) {
-    return Expected("groups", "1 for method lorc (joint over KV heads)", absl::StrCat(groups));
-  }
-  if (method == CompressionMethod::kLorc && rank_rule == RankRule::kEnergy) {
-    return Expected("ranks", "progressive or uniform for method lorc", "energy");
-  }
-  if (rank_rule != RankRule::kProgressive && (min_rank.has_value() || threshold.has_value())) {
-    return absl::InvalidArgumentError(
-        "--min-rank and --threshold belong to the progressive ranks (--ranks progressive)");
-  }
-  if (threshold.has_value() && !std::isfinite(*threshold)) {
-    return Expected("threshold", "a finite number", absl::StrCat(*threshold));
-  }
-  for (const auto& [option, tokens] : {std::pair("exact-prefix", exact_prefix),
-                                       {"exact-window", exact_window},
-                                       {"anchor", anchor}}) {
+absl::Status CheckExactTokens(const CompressionOptions& options) {
+  for (const auto& [option, tokens] : {std::pair("exact-prefix", options.exact_prefix),
+                                       {"exact-window", options.exact_window},
+                                       {"anchor", options.anchor}}) {
     constexpr int32_t kMost = 1 << 20;  // as KvPlan::Validate
     if (tokens < 0 || tokens > kMost || tokens % 16 != 0) {
       return Expected(option, absl::StrCat("a multiple of 16 tokens up to ", kMost, ", or 0"),
                       absl::StrCat(tokens));
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRankRule(const ModelConfig& config, const CompressionOptions& options) {
+  if (!(options.target_kept > 0 && options.target_kept <= 1)) {
+    return Expected("target-kept", "a share in (0, 1]", absl::StrCat(options.target_kept));
+  }
+  if (!(options.tail_energy > 0 && options.tail_energy < 1)) {
+    return Expected("tail-energy", "a share between 0 and 1", absl::StrCat(options.tail_energy));
+  }
+  if (options.min_rank.has_value() &&
+      (*options.min_rank < 1 || *options.min_rank > config.kv_width())) {
+    return Expected("min-rank", absl::StrCat("1 to ", config.kv_width()),
+                    absl::StrCat(*options.min_rank));
+  }
+  const bool progressive =
+      options.rank_rule == RankRule::kProgressive && !options.bytes_per_token.has_value();
+  if (!progressive && (options.min_rank.has_value() || options.threshold.has_value())) {
+    return absl::InvalidArgumentError(
+        "--min-rank and --threshold belong to the progressive ranks (--ranks progressive)");
+  }
+  if (options.threshold.has_value() && !std::isfinite(*options.threshold)) {
+    return Expected("threshold", "a finite number", absl::StrCat(*options.threshold));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool CompressionOptions::needs_text() const {
+  const MomentSource source = moments.value_or(method_info().moments);
+  return method_info().needs_text || source == MomentSource::kText ||
+         source == MomentSource::kInputs;
+}
+
+absl::Status CompressionOptions::Validate(const ModelConfig& config) const {
+  if (FindMethod(method) == nullptr) {
+    std::vector<std::string> names;
+    for (const Method& known : Methods()) names.emplace_back(known.name);
+    return Expected("method", absl::StrJoin(names, ", "), method);
+  }
+  if (groups <= 0 || config.num_kv_heads % groups != 0) {
+    return Expected("groups", absl::StrCat("a divisor of ", config.num_kv_heads, " KV heads"),
+                    absl::StrCat(groups));
+  }
   if (segment_width < 8 || segment_width % 8 != 0 || segment_width > kMaxSegmentWidth) {
     return Expected("segment-width", absl::StrCat("a multiple of 8 up to ", kMaxSegmentWidth),
                     absl::StrCat(segment_width));
   }
-  return absl::OkStatus();
+  LORC_RETURN_IF_ERROR(CheckRankRule(config, *this));
+  return CheckExactTokens(*this);
 }
 
 absl::StatusOr<std::vector<LayerSpectra>> ComputeWeightSpectra(const Checkpoint& checkpoint,
@@ -260,72 +345,144 @@ absl::Status CheckSpectra(const ModelConfig& config, const std::vector<LayerSpec
                           const CompressionOptions& options) {
   LORC_RETURN_IF_ERROR(options.Validate(config));
   LORC_CHECK_EQ(std::ssize(spectra), config.num_layers);
-  const bool progressive = options.rank_rule == RankRule::kProgressive;
-  if (options.method != CompressionMethod::kLorc && !progressive) return absl::OkStatus();
+  if (options.rank_rule != RankRule::kProgressive || options.bytes_per_token.has_value()) {
+    return absl::OkStatus();
+  }
   for (int32_t l = 0; l < config.num_layers; ++l) {
-    for (const bool is_key : {true, false}) {
-      const WeightSpectrum& spectrum = is_key ? spectra[l].key : spectra[l].value;
-      if (std::isfinite(spectrum.condition_number())) continue;
+    for (const WeightSpectrum* spectrum : {&spectra[l].key, &spectra[l].value}) {
+      if (std::isfinite(spectrum->condition_number())) continue;
       return absl::InvalidArgumentError(absl::StrCat(
-          Where(l, is_key),
-          "has not full rank, so its condition number, which method lorc and "
-          "progressive ranks need, is infinite; use --method kv-core --ranks uniform"));
+          Where(l, spectrum == &spectra[l].key),
+          "has not full rank, so its condition number, which progressive ranks need, is infinite; "
+          "use --ranks uniform"));
     }
   }
-  return progressive && !options.min_rank.has_value() ? CheckTargetKept(config, spectra, options)
-                                                      : absl::OkStatus();
+  return options.min_rank.has_value() ? absl::OkStatus()
+                                      : CheckTargetKept(config, spectra, options);
+}
+
+namespace {
+
+// Heads whose keys and values are alike, K and V counting the same.
+std::vector<int32_t> HeadOrder(const TensorSource& key, const TensorSource& value,
+                               const CompressionOptions& options) {
+  const ModelConfig& config = *key.config;
+  const Method& method = options.method_info();
+  std::vector<double> similarity;
+  for (const TensorSource* source : {&key, &value}) {
+    const std::vector<double> moment =
+        SecondMoment(*source, options.moments.value_or(method.moments), method.beyond_prefix);
+    const std::vector<double> alike = HeadSimilarity(moment, config.num_kv_heads, config.head_dim);
+    similarity.resize(alike.size(), 0.0);
+    for (size_t i = 0; i < alike.size(); ++i) similarity[i] += alike[i];
+  }
+  return SimilarHeadsTogether(similarity, options.groups);
+}
+
+}  // namespace
+
+absl::StatusOr<ModelBases> ComputeBases(const Checkpoint& checkpoint, const Statistics* statistics,
+                                        const CompressionOptions& options,
+                                        const Progress& progress) {
+  const ModelConfig& config = checkpoint.config();
+  const Method& method = options.method_info();
+  LORC_CHECK(statistics != nullptr || !options.needs_text());
+  ModelBases bases;
+  if (method.predicts_loss) {
+    bases.loss_per_gain = 0.5 / static_cast<double>(statistics->num_far_tokens) /
+                          static_cast<double>(statistics->num_gradient_tokens);
+  }
+  const auto read = [&](TensorRole role, int32_t layer) {
+    const TensorShape shape = checkpoint.Shape(role, layer);
+    std::vector<float> values(shape.rows * shape.columns);
+    checkpoint.ReadRows(role, layer, 0, shape.rows, values.data());
+    return values;
+  };
+  for (int32_t l = 0; l < config.num_layers; ++l) {
+    const std::vector<float> gain = read(TensorRole::kAttentionNorm, l);
+    const std::vector<float> output = read(TensorRole::kAttentionOutput, l);
+    const std::vector<float> weights[] = {read(TensorRole::kKey, l), read(TensorRole::kValue, l)};
+    TensorSource sources[2];  // K, V
+    for (const bool is_key : {true, false}) {
+      TensorSource& source = sources[is_key ? 0 : 1];
+      source.config = &config;
+      source.is_key = is_key;
+      source.layout = options.keys;
+      source.anchor = options.anchor;
+      source.weight = weights[is_key ? 0 : 1];
+      source.gain = gain;
+      source.output = output;
+      source.statistics = statistics == nullptr ? nullptr : &statistics->layers[l];
+    }
+    LayerBases layer;
+    if (options.group_similar_heads) layer.head_order = HeadOrder(sources[0], sources[1], options);
+    for (TensorSource& source : sources) {
+      source.head_order = layer.head_order;
+      auto groups =
+          MakeBases(method, options.moments.value_or(method.moments), source, options.groups);
+      if (!groups.ok()) {
+        return absl::Status(groups.status().code(),
+                            absl::StrCat("layer ", l, source.is_key ? " key: " : " value: ",
+                                         groups.status().message()));
+      }
+      (source.is_key ? layer.key : layer.value) = *std::move(groups);
+    }
+    bases.layers.push_back(std::move(layer));
+    if (progress) progress(static_cast<double>(l + 1) / config.num_layers);
+  }
+  return bases;
+}
+
+ByteRange MixedByteRange(const ModelBases& bases, const CompressionOptions& options) {
+  const std::vector<TensorGains> gains = ComparableGains(bases);
+  return {LeastBytes(gains, options.segment_width), MostBytes(gains, options.segment_width)};
+}
+
+absl::StatusOr<double> PredictLoss(const ModelBases& bases, const CompressionOptions& options) {
+  LORC_ASSIGN_OR_RETURN(
+      const BitAllocation allocation,
+      AllocateBits(ComparableGains(bases), options.segment_width, *options.bytes_per_token));
+  return allocation.loss;
 }
 
 absl::StatusOr<BuiltPlan> BuildPlan(const ModelConfig& config,
                                     const std::vector<LayerSpectra>& spectra,
-                                    const Moments* moments, const CompressionOptions& options) {
+                                    const ModelBases& bases, const CompressionOptions& options) {
   LORC_RETURN_IF_ERROR(CheckSpectra(config, spectra, options));
-  const int64_t n = config.kv_width();
-  const int64_t width = n / options.groups;
-  std::vector<std::vector<Directions>> keys, values;
-  std::vector<std::vector<double>> key_energies, value_energies;
-  for (int32_t l = 0; l < config.num_layers; ++l) {
-    std::vector<Directions> key, value;
-    if (options.method == CompressionMethod::kLorc) {
-      key.push_back(FromWeight(spectra[l].key));
-      value.push_back(FromWeight(spectra[l].value));
-    } else {
-      LORC_CHECK(moments != nullptr);
-      const LayerMoments& layer = moments->layers[l];
-      const auto& key_moment =
-          options.keys == KvLayoutKind::kRebuilt ? layer.unrotated_keys : layer.anchored_keys;
-      for (int64_t first = 0; first < n; first += width) {
-        LORC_ASSIGN_OR_RETURN(Directions of_key, FromMoment(key_moment, n, first, width));
-        LORC_ASSIGN_OR_RETURN(Directions of_value, FromMoment(layer.values, n, first, width));
-        key.push_back(std::move(of_key));
-        value.push_back(std::move(of_value));
+  LORC_CHECK_EQ(std::ssize(bases.layers), config.num_layers);
+  const std::vector<TensorGains> gains = ComparableGains(bases);
+  const int32_t group_width = config.kv_width() / options.groups;
+  BuiltPlan built;
+  std::vector<std::vector<CacheSegment>> segments;  // K before V
+  if (options.bytes_per_token.has_value()) {
+    LORC_ASSIGN_OR_RETURN(BitAllocation allocation,
+                          AllocateBits(gains, options.segment_width, *options.bytes_per_token));
+    segments = std::move(allocation.segments);
+  } else {
+    built.ranks = ChooseRanks(config, spectra, bases, options);
+    for (const LayerRanks& ranks : built.ranks) {
+      for (const int32_t rank : {ranks.key, ranks.value}) {
+        segments.push_back(Segments(RoundRank(rank / options.groups, group_width), options));
       }
     }
-    key_energies.push_back(MeanEnergies(key));
-    value_energies.push_back(MeanEnergies(value));
-    keys.push_back(std::move(key));
-    values.push_back(std::move(value));
   }
-  BuiltPlan built;
-  built.ranks = ChooseRanks(config, spectra, key_energies, value_energies, options);
   KvPlan& plan = built.plan;
-  plan.method = Name(options.method);
+  plan.method = options.method;
   plan.exact_prefix = options.exact_prefix;
   plan.exact_window = options.exact_window;
   plan.anchor = options.keys == KvLayoutKind::kDirect ? options.anchor : 0;
   for (int32_t l = 0; l < config.num_layers; ++l) {
-    const LayerRanks& ranks = built.ranks[l];
-    if (ranks.left_alone) {
-      plan.layers.push_back({FullTensor(config), FullTensor(config)});
+    if (!built.ranks.empty() && built.ranks[l].left_alone) {
+      plan.layers.push_back({FullTensor(config), FullTensor(config), bases.layers[l].head_order});
       continue;
     }
-    const auto round = [&](int32_t rank) {
-      return RoundRank(rank / options.groups, static_cast<int32_t>(width));
-    };
+    built.predicted_loss += LossOf(gains[2 * l].gains, segments[2 * l]) +
+                            LossOf(gains[2 * l + 1].gains, segments[2 * l + 1]);
     plan.layers.push_back(
-        {MakeTensor(keys[l], round(ranks.key), options.keys, options, spectra[l].key),
-         MakeTensor(values[l], round(ranks.value), KvLayoutKind::kDirect, options,
-                    spectra[l].value)});
+        {MakeTensor(bases.layers[l].key, segments[2 * l], options.keys, spectra[l].key),
+         MakeTensor(bases.layers[l].value, segments[2 * l + 1], KvLayoutKind::kDirect,
+                    spectra[l].value),
+         bases.layers[l].head_order});
   }
   LORC_RETURN_IF_ERROR(plan.Validate(config));
   return built;

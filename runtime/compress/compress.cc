@@ -1,17 +1,15 @@
 #include "runtime/compress/compress.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
+#include <map>
+#include <tuple>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "runtime/compress/offline_model.h"
 #include "runtime/compress/sample_text.h"
-#include "runtime/tokenizer/utf8.h"
 #include "runtime/weights/status_macros.h"
 
 namespace lorc {
@@ -19,73 +17,50 @@ namespace {
 
 constexpr int32_t kSampledAtOnce = 16;  // sequences
 
-using Windows = std::vector<std::vector<TokenId>>;
-
-struct SplitText {
-  Windows calibration;
-  std::vector<TokenId> measuring;  // whole windows, one after the other
-};
-
-// Every `stride`-th window is for calibration, of the others the first for measuring. A quarter of
-// the text at least is kept for measuring.
-absl::StatusOr<SplitText> Split(const Windows& windows, const CompressRequest& request) {
-  const auto available = static_cast<int32_t>(windows.size());
-  if (available < 2) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the calibration text has ", available, " whole windows of ", request.window,
-                     " tokens; at least 2 are needed, one to calibrate and one to measure: give a "
-                     "longer text or a smaller --window"));
+std::string PlanName(const CompressionOptions& options, const KvPlan& plan) {
+  std::string size;
+  if (options.bytes_per_token.has_value()) {
+    size = absl::StrCat(plan.BytesPerToken(), "B");
+  } else {
+    const std::string kept = options.min_rank.has_value()
+                                 ? absl::StrCat("min", *options.min_rank)
+                                 : absl::StrCat(std::lround(options.target_kept * 100), "%");
+    size = absl::StrCat(kept, "-", Name(options.latent_type));
   }
-  const int32_t most = std::max(1, available - std::max(1, available / 4));
-  const int32_t count = std::min(request.calibration_windows, most);
-  const int32_t stride = std::max(1, available / count);
-  SplitText split;
-  int32_t measured = 0;
-  for (int32_t i = 0; i < available; ++i) {
-    if (i % stride == 0 && std::ssize(split.calibration) < count) {
-      split.calibration.push_back(windows[i]);
-    } else if (measured < request.measure_windows) {
-      split.measuring.insert(split.measuring.end(), windows[i].begin(), windows[i].end());
-      ++measured;
-    }
-  }
-  return split;
-}
-
-Windows Cut(const std::vector<TokenId>& tokens, int32_t window) {
-  Windows windows;
-  for (int64_t begin = 0; begin + window <= std::ssize(tokens); begin += window) {
-    windows.emplace_back(tokens.begin() + begin, tokens.begin() + begin + window);
-  }
-  return windows;
-}
-
-std::string PlanName(const CompressRequest& request) {
-  const CompressionOptions& options = request.options;
-  const std::string kept = options.min_rank.has_value()
-                               ? absl::StrCat("min", *options.min_rank)
-                               : absl::StrCat(std::lround(options.target_kept * 100), "%");
-  return absl::StrCat(Name(options.method), "-", Name(options.keys), "-", kept, "-",
-                      Name(options.latent_type));
+  return absl::StrCat(options.method, "-", Name(options.keys), "-", size);
 }
 
 std::map<std::string, std::string> DescribeOptions(const CompressRequest& request,
                                                    size_t calibration_windows) {
   const CompressionOptions& options = request.options;
-  const char* rules[] = {"uniform", "progressive", "energy"};
   std::map<std::string, std::string> described = {
       {"keys", Name(options.keys)},
       {"groups", absl::StrCat(options.groups)},
-      {"ranks", rules[static_cast<int>(options.rank_rule)]},
-      {"latent_type", Name(options.latent_type)},
+      {"moments", Name(options.moments.value_or(options.method_info().moments))},
   };
-  if (options.min_rank.has_value()) {
-    described["min_rank"] = absl::StrCat(*options.min_rank);
+  if (options.bytes_per_token.has_value()) {
+    described["ranks"] = "bits";
+    described["bytes_per_token"] = absl::StrCat(*options.bytes_per_token);
+    described["segment_width"] = absl::StrCat(options.segment_width);
   } else {
-    described["target_kept"] = absl::StrCat(options.target_kept);
+    described["ranks"] = Name(options.rank_rule);
+    described["latent_type"] = Name(options.latent_type);
+    if (options.rank_rule == RankRule::kTail) {
+      described["tail_energy"] = absl::StrCat(options.tail_energy);
+    } else if (options.min_rank.has_value()) {
+      described["min_rank"] = absl::StrCat(*options.min_rank);
+    } else {
+      described["target_kept"] = absl::StrCat(options.target_kept);
+    }
+    if (options.threshold.has_value()) described["threshold"] = absl::StrCat(*options.threshold);
   }
-  if (options.threshold.has_value()) described["threshold"] = absl::StrCat(*options.threshold);
-  if (options.method == CompressionMethod::kKvCore) {
+  if (request.limit.has_value()) {
+    described["max_ppl_increase"] = absl::StrCat(request.limit->max_perplexity_increase);
+    if (request.limit->max_recall_increase.has_value()) {
+      described["max_recall_increase"] = absl::StrCat(*request.limit->max_recall_increase);
+    }
+  }
+  if (options.needs_text()) {
     described["calibration"] = absl::StrCat(
         calibration_windows, " windows of ", request.window, " tokens, ",
         request.text.empty() ? absl::StrCat("written by the model, seed ", request.seed)
@@ -94,66 +69,127 @@ std::map<std::string, std::string> DescribeOptions(const CompressRequest& reques
   return described;
 }
 
-}  // namespace
-
-absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
-  std::error_code unknown;
-  if (std::filesystem::is_directory(path, unknown)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": expected a text file, got a folder"));
+absl::Status CheckRequest(const CompressRequest& request, const ModelConfig& config) {
+  const CompressionOptions& options = request.options;
+  LORC_RETURN_IF_ERROR(options.Validate(config));
+  if (request.window < 32 || request.window > config.context_length) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--window: expected 32 to ", config.context_length, " tokens, got ", request.window));
   }
-  std::ifstream file(path, std::ios::binary);
-  if (!file.is_open()) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot open the text ", path));
+  const int32_t exact = options.exact_prefix + options.exact_window;
+  if (options.method_info().needs_gradients && request.window <= exact) {
+    return absl::InvalidArgumentError(absl::StrCat("--window: expected more than the ", exact,
+                                                   " tokens of the exact prefix and window, "
+                                                   "beyond which method ",
+                                                   options.method, " looks, got ", request.window));
   }
-  std::ostringstream bytes;
-  bytes << file.rdbuf();
-  std::string text = std::move(bytes).str();
-  if (text.empty()) return absl::InvalidArgumentError(absl::StrCat(path, ": the file is empty"));
-  if (text.find('\0') != std::string::npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": expected a UTF-8 text, but the file is binary (it has NUL bytes)"));
-  }
-  if (const int64_t valid = ValidUtf8Prefix(text); valid < std::ssize(text)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": expected a UTF-8 text, but byte ",
-                                                   valid, " is none; convert it, with iconv say"));
-  }
-  return text;
+  return absl::OkStatus();
 }
+
+// The plan's own stages: measuring the model under one plan after the other.
+class PlanMaker {
+ public:
+  PlanMaker(Backend& backend, const Checkpoint& checkpoint, const CompressRequest& request,
+            const std::vector<LayerSpectra>& spectra, const ModelBases& bases,
+            const std::vector<TokenId>& measuring, const Evaluation& full,
+            const StageProgress& stage)
+      : backend_(backend),
+        checkpoint_(checkpoint),
+        request_(request),
+        spectra_(spectra),
+        bases_(bases),
+        measuring_(measuring),
+        full_(full),
+        stage_(stage) {}
+
+  // The plan of the request's options.
+  absl::Status Make(const CompressionOptions& options) {
+    LORC_ASSIGN_OR_RETURN(built_, BuildPlan(checkpoint_.config(), spectra_, bases_, options));
+    OfflineOptions offline;
+    offline.weight_type = request_.weight_type;
+    offline.max_sequence_tokens = request_.window;
+    LORC_ASSIGN_OR_RETURN(const auto model,
+                          MakeOfflineModel(backend_, checkpoint_, built_.plan, offline, nullptr));
+    EvaluationOptions evaluation;
+    evaluation.window = request_.window;
+    const std::string name =
+        absl::StrCat("measuring a plan of ", built_.plan.BytesPerToken(), " bytes");
+    LORC_ASSIGN_OR_RETURN(evaluation_, Evaluate(*model, measuring_, evaluation, [&](double share) {
+                            if (stage_) stage_(name, share);
+                          }));
+    return absl::OkStatus();
+  }
+
+  // The smallest that keeps the request's limit.
+  absl::Status Search(CompressionOptions* options) {
+    const ByteRange range = MixedByteRange(bases_, *options);
+    PlanSearch search;
+    search.least_bytes = range.least;
+    search.most_bytes = range.most;
+    search.predict = [&](int64_t bytes) {
+      options->bytes_per_token = bytes;
+      return PredictLoss(bases_, *options);
+    };
+    search.measure = [&](int64_t bytes) -> absl::StatusOr<MeasuredCost> {
+      options->bytes_per_token = bytes;
+      LORC_RETURN_IF_ERROR(Make(*options));
+      tried_[bytes] = {built_, evaluation_};
+      return MeasuredCost{evaluation_.nll - full_.nll, evaluation_.recall - full_.recall};
+    };
+    LORC_ASSIGN_OR_RETURN(const int64_t bytes, SmallestBytes(search, *request_.limit));
+    options->bytes_per_token = bytes;
+    std::tie(built_, evaluation_) = std::move(tried_[bytes]);
+    return absl::OkStatus();
+  }
+
+  BuiltPlan& built() { return built_; }
+  Evaluation& evaluation() { return evaluation_; }
+
+ private:
+  Backend& backend_;
+  const Checkpoint& checkpoint_;
+  const CompressRequest& request_;
+  const std::vector<LayerSpectra>& spectra_;
+  const ModelBases& bases_;
+  const std::vector<TokenId>& measuring_;
+  const Evaluation& full_;
+  const StageProgress& stage_;
+  BuiltPlan built_;
+  Evaluation evaluation_;
+  std::map<int64_t, std::pair<BuiltPlan, Evaluation>> tried_;  // by bytes
+};
+
+}  // namespace
 
 absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& checkpoint,
                                         const Tokenizer& tokenizer, const CompressRequest& request,
                                         const StageProgress& stage) {
   const ModelConfig& config = checkpoint.config();
-  LORC_RETURN_IF_ERROR(request.options.Validate(config));
-  if (request.window < 32 || request.window > config.context_length) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--window: expected 32 to ", config.context_length, " tokens, got ", request.window));
-  }
+  LORC_RETURN_IF_ERROR(CheckRequest(request, config));
   const auto named = [&stage](const char* name) -> Progress {
     if (!stage) return nullptr;
     return [&stage, name](double share) { stage(name, share); };
   };
-  OfflineOptions offline;
-  offline.weight_type = request.weight_type;
-  offline.max_sequence_tokens = request.window;
-  offline.num_sequences = request.text.empty() ? kSampledAtOnce : 1;
 
   // The weights first: what they do not allow is said before the model has written for minutes.
   LORC_ASSIGN_OR_RETURN(const auto spectra,
                         ComputeWeightSpectra(checkpoint, named("decomposing weights")));
-  LORC_RETURN_IF_ERROR(CheckSpectra(config, spectra, request.options));
+  CompressRequest resolved = request;
+  CompressionOptions& options = resolved.options;
+  LORC_RETURN_IF_ERROR(CheckSpectra(config, spectra, options));
   CompressResult result;
   result.log_condition = LogConditions(spectra);
-  Moments moments;
   SplitText split;
-  EvaluationOptions evaluation;
-  evaluation.window = request.window;
   {
+    OfflineOptions offline;
+    offline.weight_type = request.weight_type;
+    offline.max_sequence_tokens = request.window;
+    offline.num_sequences = request.text.empty() ? kSampledAtOnce : 1;
     LORC_ASSIGN_OR_RETURN(
         const auto model,
         MakeOfflineModel(backend, checkpoint, KvPlan::Full(config, ExactType(request.weight_type)),
                          offline, named("reading weights")));
-    Windows windows;
+    TokenWindows windows;
     if (request.text.empty()) {
       SampleOptions sample;
       sample.num_windows = request.calibration_windows + request.measure_windows;
@@ -162,35 +198,46 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
       LORC_ASSIGN_OR_RETURN(
           windows, SampleWindows(*model, tokenizer, sample, named("writing calibration text")));
     } else {
-      windows = Cut(tokenizer.Encode(request.text, /*parse_special=*/false), request.window);
+      windows = CutWindows(tokenizer.Encode(request.text, /*parse_special=*/false), request.window);
     }
-    LORC_ASSIGN_OR_RETURN(split, Split(windows, request));
-    if (request.options.method == CompressionMethod::kKvCore) {
-      LORC_ASSIGN_OR_RETURN(moments,
-                            CollectMoments(*model, split.calibration, request.options.anchor,
-                                           named("gathering statistics")));
-    }
+    LORC_ASSIGN_OR_RETURN(
+        split, SplitWindows(windows, request.calibration_windows, request.measure_windows));
+    EvaluationOptions evaluation;
+    evaluation.window = request.window;
     LORC_ASSIGN_OR_RETURN(result.full, Evaluate(*model, split.measuring, evaluation,
                                                 named("measuring the uncompressed model")));
   }
-  LORC_ASSIGN_OR_RETURN(BuiltPlan built, BuildPlan(config, spectra, &moments, request.options));
-  result.ranks = std::move(built.ranks);
-  result.plan = std::move(built.plan);
+  Statistics statistics;
+  if (options.needs_text()) {
+    StatisticsOptions gather;
+    gather.anchor = options.anchor;
+    gather.exact_prefix = options.exact_prefix;
+    gather.exact_window = options.exact_window;
+    gather.seed = request.seed;
+    if (options.method_info().needs_gradients) gather.gradient_windows = request.gradient_windows;
+    LORC_ASSIGN_OR_RETURN(statistics, CollectStatistics(checkpoint, split.calibration, gather,
+                                                        named("gathering statistics")));
+  }
+  LORC_ASSIGN_OR_RETURN(const ModelBases bases,
+                        ComputeBases(checkpoint, options.needs_text() ? &statistics : nullptr,
+                                     options, named("computing bases")));
+  PlanMaker maker(backend, checkpoint, resolved, spectra, bases, split.measuring, result.full,
+                  stage);
+  LORC_RETURN_IF_ERROR(request.limit.has_value() ? maker.Search(&options) : maker.Make(options));
+  result.ranks = std::move(maker.built().ranks);
+  result.compressed = std::move(maker.evaluation());
+  result.plan = std::move(maker.built().plan);
   KvPlan& plan = result.plan;
-  plan.name = PlanName(request);
-  plan.options = DescribeOptions(request, split.calibration.size());
+  plan.name = PlanName(options, plan);
+  plan.options = DescribeOptions(resolved, split.calibration.size());
   plan.base_fingerprint = checkpoint.Fingerprint();
   plan.base_name = config.name;
-  offline.num_sequences = 1;
-  LORC_ASSIGN_OR_RETURN(const auto model, MakeOfflineModel(backend, checkpoint, plan, offline,
-                                                           named("reading weights")));
-  LORC_ASSIGN_OR_RETURN(result.compressed,
-                        Evaluate(*model, split.measuring, evaluation, named("measuring the plan")));
   plan.measured.num_tokens = static_cast<int32_t>(split.measuring.size());
   plan.measured.perplexity_full = result.full.perplexity;
   plan.measured.perplexity = result.compressed.perplexity;
   plan.measured.recall_full = result.full.recall;
   plan.measured.recall = result.compressed.recall;
+  if (bases.loss_per_gain > 0) plan.measured.predicted_loss = maker.built().predicted_loss;
   return result;
 }
 
@@ -200,18 +247,22 @@ Verdict JudgePlan(const PlanMeasurement& measured) {
   }
   const double change = measured.perplexity / measured.perplexity_full - 1;
   const double recall = measured.recall - measured.recall_full;
-  const std::string numbers = absl::StrFormat(
+  std::string numbers = absl::StrFormat(
       "perplexity %.4f against %.4f uncompressed (%+.2f %%), recall %.3f against %.3f nats",
       measured.perplexity, measured.perplexity_full, 100 * change, measured.recall,
       measured.recall_full);
+  if (measured.predicted_loss > 0) {
+    absl::StrAppendFormat(&numbers, " (predicted %+.2f %%)",
+                          100 * std::expm1(measured.predicted_loss));
+  }
   if (change > 0.5) {
     return {true, absl::StrCat("this plan breaks the model: ", numbers,
-                               "; its answers will be nonsense. Keep more ranks, or use "
-                               "--method kv-core with an exact prefix and window")};
+                               "; its answers will be nonsense. Keep more bytes, or use "
+                               "--method loss with an exact prefix and window")};
   }
   if (change > 0.02 || recall > 0.2) {
     return {true, absl::StrCat("this plan costs quality: ", numbers,
-                               ". Keep more ranks or a longer exact window if that is too much")};
+                               ". Keep more bytes or a longer exact window if that is too much")};
   }
   return {false, absl::StrCat("this plan keeps the model's quality: ", numbers)};
 }

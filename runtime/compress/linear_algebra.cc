@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/weights/status_macros.h"
@@ -82,6 +83,54 @@ absl::StatusOr<SingularDecomposition> SingularValues(std::vector<double> matrix,
 void AddOuterProducts(const double* x, int64_t rows, int64_t n, double* sum) {
   cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, static_cast<int>(n), static_cast<int>(rows),
               1.0, x, static_cast<int>(n), 1.0, sum, static_cast<int>(n));
+}
+
+absl::StatusOr<std::vector<double>> Cholesky(std::vector<double> matrix, int64_t n) {
+  LORC_RETURN_IF_ERROR(CheckFinite(matrix, n, n, /*upper=*/true));
+  for (int64_t row = 0; row < n; ++row) {
+    for (int64_t column = row + 1; column < n; ++column) {
+      matrix[column * n + row] = std::exchange(matrix[row * n + column], 0.0);
+    }
+  }
+  const auto size = static_cast<lapack_int>(n);
+  // Row-major lower is column-major upper: M = U^T U there is L L^T here.
+  const lapack_int info = LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', size, matrix.data(), size);
+  if (info != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("a matrix is not positive definite (dpotrf ", info, ")"));
+  }
+  return matrix;
+}
+
+std::vector<double> Congruence(const std::vector<double>& lower, std::vector<double> symmetric,
+                               int64_t n) {
+  const int size = static_cast<int>(n);
+  for (int64_t row = 0; row < n; ++row) {
+    for (int64_t column = row + 1; column < n; ++column) {
+      symmetric[column * n + row] = symmetric[row * n + column];
+    }
+  }
+  cblas_dtrmm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, size, size, 1.0,
+              lower.data(), size, symmetric.data(), size);
+  cblas_dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, size, size, 1.0,
+              lower.data(), size, symmetric.data(), size);
+  return symmetric;
+}
+
+std::vector<double> TimesTransposed(std::vector<double> x, const std::vector<double>& lower,
+                                    int64_t n) {
+  const int size = static_cast<int>(n);
+  cblas_dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, size, size, 1.0,
+              lower.data(), size, x.data(), size);
+  return x;
+}
+
+std::vector<double> TimesInverse(std::vector<double> x, const std::vector<double>& lower,
+                                 int64_t n) {
+  const int size = static_cast<int>(n);
+  cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, size, size, 1.0,
+              lower.data(), size, x.data(), size);
+  return x;
 }
 
 }  // namespace lorc

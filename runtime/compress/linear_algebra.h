@@ -31,4 +31,19 @@ absl::StatusOr<SingularDecomposition> SingularValues(std::vector<double> matrix,
 // sum += x^T x for x [rows, n]; only the upper triangle (column >= row) is kept up to date.
 void AddOuterProducts(const double* x, int64_t rows, int64_t n, double* sum);
 
+// L, lower, with L L^T = the symmetric matrix [n, n], of which the upper triangle is read; the rest
+// of the result is 0. FAILED_PRECONDITION where it is not positive definite, INVALID_ARGUMENT where
+// it is not finite.
+absl::StatusOr<std::vector<double>> Cholesky(std::vector<double> matrix, int64_t n);
+
+// L^T S L for lower L and symmetric S (upper triangle read), whole.
+std::vector<double> Congruence(const std::vector<double>& lower, std::vector<double> symmetric,
+                               int64_t n);
+
+// X L^T and X L^-1 for lower L, all [n, n].
+std::vector<double> TimesTransposed(std::vector<double> x, const std::vector<double>& lower,
+                                    int64_t n);
+std::vector<double> TimesInverse(std::vector<double> x, const std::vector<double>& lower,
+                                 int64_t n);
+
 }  // namespace lorc

@@ -9,6 +9,20 @@
 
 namespace lorc {
 
+const char* Name(RankRule rule) {
+  switch (rule) {
+    case RankRule::kUniform:
+      return "uniform";
+    case RankRule::kProgressive:
+      return "progressive";
+    case RankRule::kEnergy:
+      return "energy";
+    case RankRule::kTail:
+      return "tail";
+  }
+  return "";
+}
+
 std::vector<double> CumulativeLogCondition(const std::vector<double>& log_condition) {
   std::vector<double> cumulative(log_condition.size());
   double sum = 0;
@@ -98,6 +112,22 @@ std::vector<LayerRanks> EnergyRanks(const std::vector<std::vector<double>>& key_
     left -= unit.columns;
   }
   return ranks;
+}
+
+int32_t TailRank(const std::vector<std::vector<double>>& spectra, double epsilon) {
+  const size_t n = spectra[0].size();
+  std::vector<double> tails(n + 1, 0.0);  // tails[r]: of what lies from r on
+  for (const std::vector<double>& spectrum : spectra) {
+    const double total = std::accumulate(spectrum.begin(), spectrum.end(), 0.0);
+    double tail = 0;
+    for (size_t r = n; r-- > 0;) {
+      tail += spectrum[r];
+      if (total > 0) tails[r] += tail / total / static_cast<double>(spectra.size());
+    }
+  }
+  size_t rank = 0;
+  while (tails[rank] > epsilon * epsilon) ++rank;
+  return static_cast<int32_t>(rank);
 }
 
 int32_t RoundRank(int32_t rank, int32_t group_width) {

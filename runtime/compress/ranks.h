@@ -13,7 +13,10 @@ enum class RankRule {
   kUniform,      // the same in every layer
   kProgressive,  // LoRC's schedule by cumulative condition numbers
   kEnergy,  // the columns with the largest share of their tensor's energy, over all layers, K and V
+  kTail,    // KQ-SVD's: per layer and tensor, what leaves a given share of the energy behind
 };
+
+const char* Name(RankRule rule);  // "uniform", "progressive", "energy", "tail"
 
 struct LayerRanks {
   int32_t key = 0;  // numbers per token over all KV heads
@@ -48,6 +51,10 @@ std::vector<LayerRanks> UniformRanks(int32_t num_layers, int32_t full_rank, doub
 std::vector<LayerRanks> EnergyRanks(const std::vector<std::vector<double>>& key_spectra,
                                     const std::vector<std::vector<double>>& value_spectra,
                                     double kept, int32_t multiple);
+
+// The least rank whose relative tail, sum_{i >= r} s_i^2 / sum s_i^2, averaged over the groups'
+// spectra (squared singular values, largest first), is at most epsilon^2 (KQ-SVD, which sets 0.1).
+int32_t TailRank(const std::vector<std::vector<double>>& spectra, double epsilon);
 
 // The nearest rank that both backends run, per group of width `group_width`: a multiple of
 // kRankMultiple, at least one of them, at most the width.

@@ -1,5 +1,6 @@
 #include "runtime/kv/kv_plan.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -76,6 +77,21 @@ absl::Status CheckTensor(const TensorPlan& tensor, const ModelConfig& config, bo
   return absl::OkStatus();
 }
 
+absl::Status CheckHeadOrder(const std::vector<int32_t>& order, int32_t num_kv_heads, size_t layer) {
+  if (order.empty()) return absl::OkStatus();
+  std::vector<bool> there(num_kv_heads, false);
+  for (const int32_t head : order) {
+    if (head >= 0 && head < num_kv_heads) there[head] = true;
+  }
+  if (std::ssize(order) != num_kv_heads ||
+      std::find(there.begin(), there.end(), false) != there.end()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("layer ", layer, ": expected a head_order with each of the ", num_kv_heads,
+                     " KV heads once, got ", order.size(), " entries"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckTokens(const char* what, int32_t tokens) {
   constexpr int32_t kMost = 1 << 20;
   if (tokens < 0 || tokens > kMost || tokens % kTokenMultiple != 0) {
@@ -140,6 +156,7 @@ absl::Status KvPlan::Validate(const ModelConfig& config) const {
   LORC_RETURN_IF_ERROR(CheckTokens("exact_window", exact_window));
   LORC_RETURN_IF_ERROR(CheckTokens("anchor", anchor));
   for (size_t i = 0; i < layers.size(); ++i) {
+    LORC_RETURN_IF_ERROR(CheckHeadOrder(layers[i].head_order, config.num_kv_heads, i));
     LORC_RETURN_IF_ERROR(CheckTensor(layers[i].key, config, true, Where(i, "key")));
     LORC_RETURN_IF_ERROR(CheckTensor(layers[i].value, config, false, Where(i, "value")));
   }

@@ -52,6 +52,8 @@ struct TensorPlan {
 struct LayerPlan {
   TensorPlan key;
   TensorPlan value;
+  // [g]: the model's KV head at each place; groups are of neighbouring places. Empty: as they are.
+  std::vector<int32_t> head_order = {};
 };
 
 // What `lorc compress` measured of its own plan.
@@ -61,11 +63,12 @@ struct PlanMeasurement {
   double perplexity = 0;
   double recall_full = 0;  // nats; 0: not measured
   double recall = 0;
+  double predicted_loss = 0;  // nats per token, by the method; 0: it predicts none
 };
 
 struct KvPlan {
   std::string name;
-  std::string method;                          // "full", "lorc", "kv-core"
+  std::string method;                          // "full" or a method of runtime/compress
   std::map<std::string, std::string> options;  // as the method was called, for reports
   std::string base_fingerprint;                // of the checkpoint it was made for; empty: of any
   std::string base_name;

@@ -18,7 +18,8 @@ using nlohmann::json;
 
 constexpr char kMetadataKey[] = "lorc_kv_plan";
 constexpr char kFormat[] = "lorc-kv-plan";
-constexpr int32_t kVersion = 1;
+constexpr int32_t kVersion = 2;
+constexpr int32_t kVersionWithoutHeadOrder = 1;  // what a plan without one says
 constexpr int64_t kMostLayers = 4096;
 constexpr int32_t kMostTokens = 1 << 20;
 constexpr int32_t kMostWidth = 1 << 20;
@@ -48,11 +49,17 @@ json ToJson(const TensorPlan& tensor) {
 
 json ToJson(const KvPlan& plan) {
   json layers = json::array();
+  int32_t version = kVersionWithoutHeadOrder;
   for (const LayerPlan& layer : plan.layers) {
-    layers.push_back({{"key", ToJson(layer.key)}, {"value", ToJson(layer.value)}});
+    json of_layer = {{"key", ToJson(layer.key)}, {"value", ToJson(layer.value)}};
+    if (!layer.head_order.empty()) {
+      of_layer["head_order"] = layer.head_order;
+      version = kVersion;
+    }
+    layers.push_back(std::move(of_layer));
   }
   return {{"format", kFormat},
-          {"version", kVersion},
+          {"version", version},
           {"name", plan.name},
           {"method", plan.method},
           {"options", plan.options},
@@ -66,7 +73,8 @@ json ToJson(const KvPlan& plan) {
             {"perplexity_full", plan.measured.perplexity_full},
             {"perplexity", plan.measured.perplexity},
             {"recall_full", plan.measured.recall_full},
-            {"recall", plan.measured.recall}}},
+            {"recall", plan.measured.recall},
+            {"predicted_loss", plan.measured.predicted_loss}}},
           {"layers", std::move(layers)}};
 }
 
@@ -175,6 +183,22 @@ absl::StatusOr<TensorPlan> ReadTensor(const json& layer, size_t index, const cha
   return tensor;
 }
 
+absl::StatusOr<std::vector<int32_t>> ReadHeadOrder(const json& layer, size_t index,
+                                                   const std::string& source) {
+  std::vector<int32_t> order;
+  const auto member = layer.find("head_order");
+  if (member == layer.end() || member->is_null()) return order;
+  bool integers = member->is_array() && member->size() <= kMostWidth;
+  for (size_t i = 0; integers && i < member->size(); ++i) {
+    const json& head = (*member)[i];
+    integers = head.is_number_unsigned() && head.get<uint64_t>() < kMostWidth;
+    if (integers) order.push_back(head.get<int32_t>());
+  }
+  if (integers) return order;
+  return absl::InvalidArgumentError(
+      absl::StrCat(source, ": layer ", index, ": head_order is not a list of KV heads"));
+}
+
 absl::Status ReadMeasured(const JsonFields& fields, const std::string& source,
                           PlanMeasurement* measured) {
   const json* member = fields.Find("measured");
@@ -187,6 +211,7 @@ absl::Status ReadMeasured(const JsonFields& fields, const std::string& source,
   LORC_ASSIGN_OR_RETURN(measured->perplexity, values.Number("perplexity", 0, kMost, 0));
   LORC_ASSIGN_OR_RETURN(measured->recall_full, values.Number("recall_full", 0, kMost, 0));
   LORC_ASSIGN_OR_RETURN(measured->recall, values.Number("recall", 0, kMost, 0));
+  LORC_ASSIGN_OR_RETURN(measured->predicted_loss, values.Number("predicted_loss", 0, kMost, 0));
   return absl::OkStatus();
 }
 
@@ -197,11 +222,9 @@ absl::Status ReadHeader(const json& header, const std::string& source, KvPlan* p
     return fields.Invalid(absl::StrCat("format is ", Printable(format), ", expected ", kFormat));
   }
   LORC_ASSIGN_OR_RETURN(const int32_t version, fields.Integer("version", 1, 1 << 30));
-  if (version != kVersion) {
-    return fields.Unimplemented(absl::StrCat("version ", version,
-                                             " of the plan format; this "
-                                             "program reads version ",
-                                             kVersion));
+  if (version > kVersion) {
+    return fields.Unimplemented(absl::StrCat(
+        "version ", version, " of the plan format; this program reads up to ", kVersion));
   }
   LORC_ASSIGN_OR_RETURN(plan->name, fields.String("name", ""));
   LORC_ASSIGN_OR_RETURN(plan->method, fields.String("method", ""));
@@ -249,6 +272,7 @@ absl::StatusOr<KvPlan> ParsePlan(const Safetensors& file) {
     LayerPlan layer;
     LORC_ASSIGN_OR_RETURN(layer.key, ReadTensor((*layers)[i], i, "key", file, &num_tensors));
     LORC_ASSIGN_OR_RETURN(layer.value, ReadTensor((*layers)[i], i, "value", file, &num_tensors));
+    LORC_ASSIGN_OR_RETURN(layer.head_order, ReadHeadOrder((*layers)[i], i, file.name()));
     plan.layers.push_back(std::move(layer));
   }
   if (num_tensors != std::ssize(file.tensors())) {

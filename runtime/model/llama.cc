@@ -12,11 +12,12 @@
 namespace lorc {
 namespace {
 
-// Reads tensors as matrix sources and remembers one whose values are not all finite.
+// Reads tensors as matrix sources, with a layer's heads in the plan's order, and remembers one
+// whose values are not all finite.
 class TensorReader {
  public:
-  TensorReader(const Checkpoint& checkpoint, int32_t layer)
-      : checkpoint_(checkpoint), layer_(layer) {}
+  TensorReader(const Checkpoint& checkpoint, int32_t layer, std::span<const int32_t> head_order)
+      : checkpoint_(checkpoint), layer_(layer), head_order_(head_order) {}
 
   MatrixSource Source(TensorRole role) const {
     const TensorShape shape = checkpoint_.Shape(role, layer_);
@@ -43,7 +44,7 @@ class TensorReader {
 
  private:
   void Read(TensorRole role, int64_t begin, int64_t end, float* out) const {
-    checkpoint_.ReadRows(role, layer_, begin, end, out);
+    ReadOrdered(role, begin, end, out);
     const int64_t count = (end - begin) * checkpoint_.Shape(role, layer_).columns;
     // Zero times a finite number is zero; anything else shows in the sum.
     float sum = 0;
@@ -51,8 +52,40 @@ class TensorReader {
     if (sum != 0.0f) damaged_.store(static_cast<int>(role), std::memory_order_relaxed);
   }
 
+  void ReadOrdered(TensorRole role, int64_t begin, int64_t end, float* out) const {
+    const ModelConfig& config = checkpoint_.config();
+    const int64_t columns = checkpoint_.Shape(role, layer_).columns;
+    const bool by_query_head = role == TensorRole::kQuery || role == TensorRole::kAttentionOutput;
+    const bool by_kv_head = role == TensorRole::kKey || role == TensorRole::kValue;
+    if (head_order_.empty() || !(by_query_head || by_kv_head)) {
+      checkpoint_.ReadRows(role, layer_, begin, end, out);
+      return;
+    }
+    // Rows or columns of one KV head.
+    const int64_t block = config.head_dim * (by_query_head ? config.heads_per_kv() : 1);
+    if (role == TensorRole::kAttentionOutput) {
+      std::vector<float> row(columns);
+      for (; begin < end; ++begin) {
+        checkpoint_.ReadRows(role, layer_, begin, begin + 1, row.data());
+        for (const int32_t head : head_order_) {
+          out = std::copy_n(row.begin() + head * block, block, out);
+        }
+      }
+      return;
+    }
+    while (begin < end) {
+      const int64_t place = begin / block;
+      const int64_t count = std::min(end, (place + 1) * block) - begin;
+      const int64_t from = head_order_[place] * block + begin % block;
+      checkpoint_.ReadRows(role, layer_, from, from + count, out);
+      out += count * columns;
+      begin += count;
+    }
+  }
+
   const Checkpoint& checkpoint_;
   const int32_t layer_;
+  const std::span<const int32_t> head_order_;
   mutable std::atomic<int> damaged_{-1};  // the role of a tensor that is not finite
 };
 
@@ -156,7 +189,7 @@ absl::Status LlamaModel::LoadWeights(const Checkpoint& checkpoint, const KvPlan&
 
 absl::Status LlamaModel::LoadLayer(const Checkpoint& checkpoint, const KvPlan& plan,
                                    int32_t index) {
-  const TensorReader reader(checkpoint, index);
+  const TensorReader reader(checkpoint, index, plan.layers[index].head_order);
   const DType type = options_.weight_type;
   Layer layer;
   layer.attention_norm = reader.Values(TensorRole::kAttentionNorm);

@@ -1,0 +1,71 @@
+#include "runtime/compress/calibration_text.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/tokenizer/utf8.h"
+
+namespace lorc {
+
+absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
+  std::error_code unknown;
+  if (std::filesystem::is_directory(path, unknown)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": expected a text file, got a folder"));
+  }
+  std::ifstream file(path, std::ios::binary);
+  if (!file.is_open()) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot open the text ", path));
+  }
+  std::ostringstream bytes;
+  bytes << file.rdbuf();
+  std::string text = std::move(bytes).str();
+  if (text.empty()) return absl::InvalidArgumentError(absl::StrCat(path, ": the file is empty"));
+  if (text.find('\0') != std::string::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": expected a UTF-8 text, but the file is binary (it has NUL bytes)"));
+  }
+  if (const int64_t valid = ValidUtf8Prefix(text); valid < std::ssize(text)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": expected a UTF-8 text, but byte ",
+                                                   valid, " is none; convert it, with iconv say"));
+  }
+  return text;
+}
+
+TokenWindows CutWindows(const std::vector<TokenId>& tokens, int32_t window) {
+  TokenWindows windows;
+  for (int64_t begin = 0; begin + window <= std::ssize(tokens); begin += window) {
+    windows.emplace_back(tokens.begin() + begin, tokens.begin() + begin + window);
+  }
+  return windows;
+}
+
+absl::StatusOr<SplitText> SplitWindows(const TokenWindows& windows, int32_t calibration_windows,
+                                       int32_t measure_windows) {
+  const auto available = static_cast<int32_t>(windows.size());
+  if (available < 2) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the calibration text has ", available,
+                     " whole windows; at least 2 are needed, one to calibrate and one to measure: "
+                     "give a longer text or a smaller --window"));
+  }
+  const int32_t most = std::max(1, available - std::max(1, available / 4));
+  const int32_t count = std::min(calibration_windows, most);
+  const int32_t stride = std::max(1, available / count);
+  SplitText split;
+  int32_t measured = 0;
+  for (int32_t i = 0; i < available; ++i) {
+    if (i % stride == 0 && std::ssize(split.calibration) < count) {
+      split.calibration.push_back(windows[i]);
+    } else if (measured < measure_windows) {
+      split.measuring.insert(split.measuring.end(), windows[i].begin(), windows[i].end());
+      ++measured;
+    }
+  }
+  return split;
+}
+
+}  // namespace lorc
