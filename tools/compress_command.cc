@@ -58,7 +58,7 @@ struct CompressCommand {
     if (app->count("--threshold") > 0) options.threshold = threshold;
     // LoRC as published keeps no exact tokens and does not quantise.
     const std::string type = !latent_type.empty() ? latent_type : lorc ? "bf16" : "int8";
-    options.latent_type = *DTypeFromName(type);
+    options.latent_type = *SegmentTypeFromName(type);
     options.exact_prefix = lorc && app->count("--exact-prefix") == 0 ? 0 : exact_prefix;
     options.exact_window = lorc && app->count("--exact-window") == 0 ? 0 : exact_window;
     options.anchor = anchor;

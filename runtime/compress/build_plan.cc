@@ -57,17 +57,12 @@ std::vector<double> NineOf(const std::vector<double>& energies) {
 }
 
 std::vector<CacheSegment> Segments(int32_t rank, const CompressionOptions& options) {
-  const int32_t most =
-      options.latent_type == DType::kInt8 ? options.segment_width : kMaxSegmentWidth;
-  std::vector<CacheSegment> segments;
-  for (int32_t begin = 0; begin < rank; begin += most) {
-    segments.push_back({options.latent_type, std::min(most, rank - begin)});
-  }
-  return segments;
+  return EqualSegments(options.latent_type, rank,
+                       HasScale(options.latent_type) ? options.segment_width : kMaxSegmentWidth);
 }
 
 TensorPlan FullTensor(const ModelConfig& config) {
-  return KvPlan::Full(config, DType::kBf16).layers[0].key;
+  return KvPlan::Full(config, SegmentType::kBf16).layers[0].key;
 }
 
 // One group's directions, best first: rows [n] with their energies.

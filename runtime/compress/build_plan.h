@@ -27,12 +27,12 @@ struct CompressionOptions {
   KvLayoutKind keys = KvLayoutKind::kDirect;  // direct or rebuilt; lorc: rebuilt
   int32_t groups = 1;                         // of KV heads that share a latent
   RankRule rank_rule = RankRule::kUniform;
-  double target_kept = 0.75;         // share of all ranks
-  std::optional<int32_t> min_rank;   // progressive: instead of target_kept
-  std::optional<double> threshold;   // progressive: layers above it are left alone
-  DType latent_type = DType::kInt8;  // f32, bf16 or int8
-  int32_t segment_width = 32;        // numbers that share a scale, int8
-  int32_t exact_prefix = 16;         // tokens
+  double target_kept = 0.75;        // share of all ranks
+  std::optional<int32_t> min_rank;  // progressive: instead of target_kept
+  std::optional<double> threshold;  // progressive: layers above it are left alone
+  SegmentType latent_type = SegmentType::kInt8;
+  int32_t segment_width = 32;  // numbers that share a scale, of types that have scales
+  int32_t exact_prefix = 16;   // tokens
   int32_t exact_window = 64;
   int32_t anchor = 256;  // direct keys; 0: absolute positions
 

@@ -151,7 +151,8 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
   {
     LORC_ASSIGN_OR_RETURN(
         const auto model,
-        MakeOfflineModel(backend, checkpoint, KvPlan::Full(config, ExactType(request.weight_type)),
+        MakeOfflineModel(backend, checkpoint,
+                         KvPlan::Full(config, SegmentTypeOf(ExactType(request.weight_type))),
                          offline, named("reading weights")));
     Windows windows;
     if (request.text.empty()) {

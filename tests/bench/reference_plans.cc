@@ -37,13 +37,13 @@ CompressionOptions Lorc(RankRule rule, int32_t prefix, int32_t window) {
   options.method = CompressionMethod::kLorc;
   options.keys = KvLayoutKind::kRebuilt;
   options.rank_rule = rule;
-  options.latent_type = DType::kF32;
+  options.latent_type = SegmentType::kF32;
   options.exact_prefix = prefix;
   options.exact_window = window;
   return options;
 }
 
-CompressionOptions KvCore(KvLayoutKind keys, double kept, DType type, int32_t anchor,
+CompressionOptions KvCore(KvLayoutKind keys, double kept, SegmentType type, int32_t anchor,
                           int32_t prefix, int32_t window) {
   CompressionOptions options;
   options.keys = keys;
@@ -63,13 +63,13 @@ std::vector<Row> Rows() {
       {"LoRC, progressive, 0.75", 4186.6058, 7.6681, Lorc(RankRule::kProgressive, 0, 0)},
       {"LoRC, progressive, 0.75, exact 16 + 64", 24.6051, 1.1126,
        Lorc(RankRule::kProgressive, 16, 64)},
-      {"KV-CoRE, rebuilt, 0.5", 23.0186, 0.9585, KvCore(kRebuilt, 0.5, DType::kF32, 0, 0, 0)},
+      {"KV-CoRE, rebuilt, 0.5", 23.0186, 0.9585, KvCore(kRebuilt, 0.5, SegmentType::kF32, 0, 0, 0)},
       {"KV-CoRE, rebuilt, 0.5, exact 16 + 64", 18.0120, 0.1827,
-       KvCore(kRebuilt, 0.5, DType::kF32, 0, 16, 64)},
+       KvCore(kRebuilt, 0.5, SegmentType::kF32, 0, 16, 64)},
       {"KV-CoRE, direct, 0.75, int8, exact 16 + 64, anchor 1024", 17.9934, 0.1610,
-       KvCore(kDirect, 0.75, DType::kInt8, 1024, 16, 64)},
+       KvCore(kDirect, 0.75, SegmentType::kInt8, 1024, 16, 64)},
       {"KV-CoRE, direct, 0.625, int8, exact 16 + 64, anchor 1024", 18.0065, 0.1892,
-       KvCore(kDirect, 0.625, DType::kInt8, 1024, 16, 64)},
+       KvCore(kDirect, 0.625, SegmentType::kInt8, 1024, 16, 64)},
       {"default plan (anchor 256)", 17.9934, 0.1610, CompressionOptions()},
   };
 }
@@ -109,7 +109,7 @@ absl::Status Run(const char* model, const char* calibration, const char* evaluat
   };
   std::printf("%-58s %10s %10s %10s  %7s %7s %7s  %6s\n", "plan", "perplexity", "laboratory",
               "deviation", "recall", "lab.", "dev.", "bytes");
-  const KvPlan full = KvPlan::Full(config, DType::kF32);
+  const KvPlan full = KvPlan::Full(config, SegmentType::kF32);
   LORC_ASSIGN_OR_RETURN(const Evaluation uncompressed, measure(full));
   print("uncompressed", uncompressed, 17.9864, 0.1297, 2 * full.BytesPerToken() / 4);
   Moments moments;
