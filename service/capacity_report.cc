@@ -40,7 +40,7 @@ CacheCapacity Capacity(const KvGeometry& geometry, int64_t bytes_per_token, cons
 
 CacheCapacity FullCapacity(const ModelFiles& files, const CacheSize& size,
                            const std::vector<int64_t>& lengths) {
-  const KvPlan plan = KvPlan::Full(files.config(), files.full_type);
+  const KvPlan plan = KvPlan::Full(files.config(), SegmentTypeOf(files.full_type));
   const auto layout =
       MakeKvLayout(plan, files.config(), size.geometry.block_tokens, files.full_type);
   LORC_CHECK(layout.ok());  // a full cache has no windows that could be no whole blocks
@@ -74,7 +74,7 @@ std::string BudgetOrigin(const CacheSize& size) {
 
 std::string SegmentTypes(const CacheTensor& tensor) {
   std::string types;
-  std::vector<DType> seen;
+  std::vector<SegmentType> seen;
   for (const CacheSegment& segment : tensor.segments) {
     if (std::find(seen.begin(), seen.end(), segment.type) != seen.end()) continue;
     seen.push_back(segment.type);

@@ -47,7 +47,7 @@ absl::Status ReadText(ModelFiles* files) {
 absl::Status ReadKvPlan(const std::string& path, ModelFiles* files) {
   const ModelConfig& config = files->config();
   if (path.empty()) {
-    files->plan = KvPlan::Full(config, files->full_type);
+    files->plan = KvPlan::Full(config, SegmentTypeOf(files->full_type));
     return absl::OkStatus();
   }
   LORC_ASSIGN_OR_RETURN(files->plan, ReadPlan(path));

@@ -45,7 +45,7 @@ struct EvalCommand {
     const auto tokens = opened.tokenizer->Encode(content, /*parse_special=*/false);
     LORC_ASSIGN_OR_RETURN(
         const Measured full,
-        Measure(opened, tokens, KvPlan::Full(config, ExactType(opened.weight_type)),
+        Measure(opened, tokens, KvPlan::Full(config, SegmentTypeOf(ExactType(opened.weight_type))),
                 "measuring the uncompressed model"));
     std::optional<Measured> with_plan;
     if (compressed.has_value()) {

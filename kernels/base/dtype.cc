@@ -29,4 +29,27 @@ f16_t F32ToF16(float value) {
   return static_cast<f16_t>(sign | ((rounded - 0x38000000u) >> 13));
 }
 
+float Fp8ToF32(fp8_t value) {
+  const uint32_t magnitude = value & 0x7fu;
+  if (magnitude == 0x7f) return std::bit_cast<float>(uint32_t{value} << 24 | 0x7fc00000u);
+  // As binary16, whose exponents are biased by 8 more: subnormals come right as well.
+  const uint32_t half = (uint32_t{value} & 0x80u) << 8 | magnitude << 7;
+  return F16ToF32(static_cast<f16_t>(half)) * 256.0f;
+}
+
+fp8_t F32ToFp8(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = (bits >> 24) & 0x80u;
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude >= 0x7f800000u) return static_cast<fp8_t>(sign | 0x7fu);
+  if (magnitude >= 0x43e00000u) return static_cast<fp8_t>(sign | 0x7eu);  // 448 and above
+  if (magnitude < 0x3c800000u) {  // below 2^-6: in units of 2^-9, 8 being the least normal number
+    // Adding 2^14 aligns the mantissa so that the hardware rounds to a multiple of 2^-9.
+    const float shifted = std::bit_cast<float>(magnitude) + 16384.0f;
+    return static_cast<fp8_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x46800000u));
+  }
+  const uint32_t rounded = magnitude + 0x7ffffu + ((magnitude >> 20) & 1u);
+  return static_cast<fp8_t>(sign | ((rounded - 0x3c000000u) >> 20));
+}
+
 }  // namespace lorc

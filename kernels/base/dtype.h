@@ -1,4 +1,4 @@
-// Element types of weights, activations and cache segments, and conversions of single values.
+// Element types of weights and activations, and conversions of single values.
 #pragma once
 
 #include <bit>
@@ -39,7 +39,7 @@ constexpr const char* Name(DType type) {
   return "";
 }
 
-// The type of that name; nothing where it is not one that weights and latents can have.
+// The type of that name; nothing where it is not one that weights can have.
 constexpr std::optional<DType> DTypeFromName(std::string_view name) {
   for (const DType type : {DType::kF32, DType::kBf16, DType::kInt8}) {
     if (name == Name(type)) return type;
@@ -49,6 +49,7 @@ constexpr std::optional<DType> DTypeFromName(std::string_view name) {
 
 using bf16_t = uint16_t;  // upper half of an IEEE binary32
 using f16_t = uint16_t;   // IEEE binary16
+using fp8_t = uint8_t;    // OCP e4m3fn: sign, 4 bits of exponent (bias 7), 3 of mantissa
 
 inline float Bf16ToF32(bf16_t value) {
   return std::bit_cast<float>(static_cast<uint32_t>(value) << 16);
@@ -64,5 +65,10 @@ inline bf16_t F32ToBf16(float value) {
 float F16ToF32(f16_t value);
 // Rounds to nearest even; overflow gives infinity.
 f16_t F32ToF16(float value);
+
+float Fp8ToF32(fp8_t value);
+// Rounds to nearest even; what is beyond +-448 gives +-448. NaN stays NaN, and so that it stays
+// visible, an infinity becomes one.
+fp8_t F32ToFp8(float value);
 
 }  // namespace lorc

@@ -7,11 +7,10 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/token_run.h"
 #include "kernels/ops/kv_cache.h"
 
 namespace lorc {
-
-inline constexpr int64_t kRunTokens = 64;
 
 // Sums over some tokens for all heads: of exp(score - maximum), and of the same times the values.
 struct SoftmaxPart {

@@ -3,14 +3,17 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/base/check.h"
+#include "kernels/cpu/code_planes.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/cache_blocks.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/cpu/quantize-inl.h"
 #include "kernels/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -18,93 +21,112 @@ namespace lorc::HWY_NAMESPACE {
 
 constexpr int64_t kStage = 64;  // numbers that are turned at once
 
-// scale, minimum and codes of one token's segment: the smallest range of 255 equal steps that holds
-// the values, with both numbers rounded to f16 before the codes are taken, so that reading uses
-// what writing used.
-HWY_INLINE void QuantizeSegment(const float* HWY_RESTRICT values, int64_t width, f16_t* scale,
-                                f16_t* minimum, uint8_t* HWY_RESTRICT codes) {
-  const hn::CappedTag<float, 8> d;  // widths are multiples of 8
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto low = hn::LoadU(d, values);
-  auto high = low;
-  for (int64_t i = lanes; i < width; i += lanes) {
-    const auto v = hn::LoadU(d, values + i);
-    low = hn::Min(low, v);
-    high = hn::Max(high, v);
-  }
-  const float smallest = hn::GetLane(hn::MinOfLanes(d, low));
-  const float largest = hn::GetLane(hn::MaxOfLanes(d, high));
-  *minimum = F32ToF16(smallest);
-  *scale = std::max<f16_t>(F32ToF16((largest - smallest) / 255.0f), 1);  // at least the least half
-  const float step = F16ToF32(*scale);
-  const float from = F16ToF32(*minimum);
-  if (!std::isfinite(step) || !std::isfinite(from)) {
-    // Not finite, or beyond what f16 holds: reading gives values that are not finite either.
-    *scale = F32ToF16(NAN);
-    std::fill_n(codes, width, uint8_t{0});
-    return;
-  }
-  const auto inverse = hn::Set(d, 1.0f / step);
-  const auto offset = hn::Set(d, from);
-  const hn::RebindToSigned<decltype(d)> di;
-  const hn::Rebind<uint8_t, decltype(d)> du8;
-  for (int64_t i = 0; i < width; i += lanes) {
-    const auto code = hn::Mul(hn::Sub(hn::LoadU(d, values + i), offset), inverse);
-    const auto whole = hn::Min(hn::Max(hn::NearestInt(code), hn::Zero(di)), hn::Set(di, 255));
-    hn::StoreU(hn::DemoteTo(du8, whole), du8, codes + i);
-  }
-}
+inline float ToFloat(float value) { return value; }
+inline float ToFloat(bf16_t value) { return Bf16ToF32(value); }
+inline float ToFloat(fp8_t value) { return Fp8ToF32(value); }
+inline void FromFloat(float value, float* to) { *to = value; }
+inline void FromFloat(float value, bf16_t* to) { *to = F32ToBf16(value); }
+inline void FromFloat(float value, fp8_t* to) { *to = F32ToFp8(value); }
 
 template <typename T>
 HWY_INLINE void PutPlain(KeyOrValue which, int64_t block_tokens, int64_t slot, int64_t width,
-                         const float* values, T* HWY_RESTRICT out) {
+                         const float* values, std::byte* part) {
   const int64_t step = which == KeyOrValue::kKey ? block_tokens : 1;
-  T* first = which == KeyOrValue::kKey ? out + slot : out + slot * width;
-  for (int64_t i = 0; i < width; ++i) {
-    if constexpr (sizeof(T) == 4) {
-      first[i * step] = values[i];
-    } else {
-      first[i * step] = F32ToBf16(values[i]);
+  T* first = reinterpret_cast<T*>(part) + (which == KeyOrValue::kKey ? slot : slot * width);
+  for (int64_t i = 0; i < width; ++i) FromFloat(values[i], first + i * step);
+}
+
+// Bits [kFrom, kFrom + Plane::kBits) of a token's codes.
+template <class Plane, int kFrom>
+HWY_INLINE void PutPlane(KeyOrValue which, int64_t block_tokens, int64_t slot, int64_t width,
+                         const uint8_t* HWY_RESTRICT codes, std::byte* plane) {
+  using Word = typename Plane::Word;
+  constexpr uint32_t kMask = (1u << Plane::kBits) - 1;
+  auto* words = reinterpret_cast<Word*>(plane);
+  if (which == KeyOrValue::kKey) {
+    for (int64_t i = 0; i < width; i += Plane::kNumbers, words += block_tokens) {
+      uint32_t word = 0;
+      for (int k = 0; k < Plane::kNumbers; ++k) {
+        word |= (uint32_t{codes[i + k]} >> kFrom & kMask) << Plane::Shift(k);
+      }
+      words[slot] = static_cast<Word>(word);
     }
+    return;
+  }
+  // Other tokens' bits stay, whatever they are.
+  words += slot / Plane::kNumbers * width;
+  const int shift = Plane::Shift(slot % Plane::kNumbers);
+  const uint32_t others = ~(kMask << shift);
+  for (int64_t i = 0; i < width; ++i) {
+    const uint32_t bits = (uint32_t{codes[i]} >> kFrom & kMask) << shift;
+    words[i] = static_cast<Word>((words[i] & others) | bits);
   }
 }
 
-HWY_INLINE void PutInt8(KeyOrValue which, int64_t block_tokens, int64_t slot, int64_t width,
-                        const float* values, std::byte* part) {
-  auto* out = reinterpret_cast<uint8_t*>(part);
-  auto* scales = reinterpret_cast<f16_t*>(part + width * block_tokens);
+template <SegmentType kType, KeyOrValue kWhich>
+HWY_INLINE void PutCodes(int64_t block_tokens, int64_t slot, int64_t width, const float* values,
+                         std::byte* part) {
+  using Planes = CodePlanes<kType, kWhich>;
   HWY_ALIGN uint8_t codes[kMaxSegmentWidth];
-  QuantizeSegment(values, width, scales + slot, scales + block_tokens + slot, codes);
-  if (which == KeyOrValue::kKey) {
-    for (int64_t i = 0; i < width; i += 2) {
-      uint8_t* pair = out + (i / 2 * block_tokens + slot) * 2;
-      pair[0] = codes[i];
-      pair[1] = codes[i + 1];
-    }
-  } else {
-    uint8_t* row = out + slot / 2 * width * 2 + slot % 2;
-    for (int64_t i = 0; i < width; ++i) row[2 * i] = codes[i];
+  const Steps steps = SegmentQuantizer(kType, values, width).Run(codes);
+  PutPlane<typename Planes::Low, 0>(kWhich, block_tokens, slot, width, codes, part);
+  part += Planes::Low::Bytes(width, block_tokens);
+  if constexpr (!std::is_void_v<typename Planes::High>) {
+    PutPlane<typename Planes::High, Planes::Low::kBits>(kWhich, block_tokens, slot, width, codes,
+                                                        part);
+    part += Planes::High::Bytes(width, block_tokens);
   }
+  auto* scales = reinterpret_cast<f16_t*>(part);
+  scales[slot] = steps.scale_half;
+  scales[block_tokens + slot] = steps.minimum_half;
+}
+
+// Calls body(integral_constant<SegmentType>) with a type that has scales.
+template <typename Body>
+HWY_INLINE void WithCodeType(SegmentType type, const Body& body) {
+  switch (type) {
+    case SegmentType::kInt8:
+      return body(std::integral_constant<SegmentType, SegmentType::kInt8>());
+    case SegmentType::kInt4:
+      return body(std::integral_constant<SegmentType, SegmentType::kInt4>());
+    case SegmentType::kInt3:
+      return body(std::integral_constant<SegmentType, SegmentType::kInt3>());
+    case SegmentType::kInt2:
+      return body(std::integral_constant<SegmentType, SegmentType::kInt2>());
+    case SegmentType::kF32:
+    case SegmentType::kBf16:
+    case SegmentType::kFp8:
+      break;
+  }
+  LORC_CHECK(false);
 }
 
 void PutToken(const CacheTensor& tensor, KeyOrValue which, int64_t block_tokens, int64_t slot,
               const float* values, std::byte* part) {
   for (int32_t group = 0; group < tensor.groups; ++group) {
     for (const CacheSegment& segment : tensor.segments) {
+      const int64_t width = segment.width;
       switch (segment.type) {
-        case DType::kF32:
-          PutPlain(which, block_tokens, slot, segment.width, values,
-                   reinterpret_cast<float*>(part));
+        case SegmentType::kF32:
+          PutPlain<float>(which, block_tokens, slot, width, values, part);
           break;
-        case DType::kBf16:
-          PutPlain(which, block_tokens, slot, segment.width, values,
-                   reinterpret_cast<bf16_t*>(part));
+        case SegmentType::kBf16:
+          PutPlain<bf16_t>(which, block_tokens, slot, width, values, part);
           break;
-        case DType::kInt8:
-          PutInt8(which, block_tokens, slot, segment.width, values, part);
+        case SegmentType::kFp8:
+          PutPlain<fp8_t>(which, block_tokens, slot, width, values, part);
           break;
-        case DType::kF16:
-          LORC_CHECK(false);
+        case SegmentType::kInt8:
+        case SegmentType::kInt4:
+        case SegmentType::kInt3:
+        case SegmentType::kInt2:
+          WithCodeType(segment.type, [&](auto type) HWY_ATTR {
+            if (which == KeyOrValue::kKey) {
+              PutCodes<type.value, KeyOrValue::kKey>(block_tokens, slot, width, values, part);
+            } else {
+              PutCodes<type.value, KeyOrValue::kValue>(block_tokens, slot, width, values, part);
+            }
+          });
       }
       values += segment.width;
       part += SegmentBlockBytes(segment, block_tokens);
@@ -123,21 +145,16 @@ HWY_INLINE void TurnTokens(int64_t width, int64_t num_tokens, const LoadTokens& 
     for (int64_t i = 0; i < count; ++i) load(begin + i, stage + i * 16);
     for (int64_t t = 0; t < num_tokens; ++t) {
       T* row = out + t * stride + begin;
-      for (int64_t i = 0; i < count; ++i) {
-        if constexpr (sizeof(T) == 4) {
-          row[i] = stage[i * 16 + t];
-        } else {
-          row[i] = F32ToBf16(stage[i * 16 + t]);
-        }
-      }
+      for (int64_t i = 0; i < count; ++i) FromFloat(stage[i * 16 + t], row + i);
     }
   }
 }
 
 template <typename From, typename T>
 HWY_INLINE void GetPlain(KeyOrValue which, int64_t block_tokens, int64_t width, int64_t num_tokens,
-                         const From* from, T* HWY_RESTRICT out, int64_t stride) {
+                         const std::byte* part, T* HWY_RESTRICT out, int64_t stride) {
   constexpr int64_t kLanes = LanesF();
+  const auto* from = reinterpret_cast<const From*>(part);
   if (which == KeyOrValue::kKey) {
     for (int64_t t = 0; t < num_tokens; t += 16) {
       TurnTokens(
@@ -153,64 +170,91 @@ HWY_INLINE void GetPlain(KeyOrValue which, int64_t block_tokens, int64_t width, 
   }
   for (int64_t t = 0; t < num_tokens; ++t) {
     for (int64_t i = 0; i < width; ++i) {
-      if constexpr (sizeof(From) == sizeof(T)) {
+      if constexpr (std::is_same_v<From, T>) {
         out[t * stride + i] = from[t * width + i];
-      } else if constexpr (sizeof(From) == 2) {
-        out[t * stride + i] = Bf16ToF32(from[t * width + i]);
       } else {
-        out[t * stride + i] = F32ToBf16(from[t * width + i]);
+        FromFloat(ToFloat(from[t * width + i]), out + t * stride + i);
       }
     }
   }
 }
 
-// Codes 2 i and 2 i + 1 of `Lanes` tokens (or of tokens 2 t and 2 t + 1 of `Lanes` numbers), as
+// The plane's bits of one number of its words, for as many words as `d` has lanes.
+template <class Plane, class D>
+HWY_INLINE hn::Vec<D> LoadBits(D d, const typename Plane::Word* HWY_RESTRICT words, int shift) {
+  const auto word = [&]() HWY_ATTR {
+    if constexpr (sizeof(typename Plane::Word) == 4) {
+      return hn::LoadU(d, words);
+    } else {
+      return hn::PromoteTo(d, hn::LoadU(hn::Rebind<typename Plane::Word, D>(), words));
+    }
+  }();
+  return hn::And(hn::ShiftRightSame(word, shift), hn::Set(d, (1u << Plane::kBits) - 1));
+}
+
+// Codes of number `i` of tokens from `t` on (K), or of token `t`, numbers from `i` on (V), as
 // floats.
-HWY_INLINE void LoadCodePairs(const uint8_t* from, VF& first, VF& second) {
-  const DF d;
-  const DI32 di;
-  const auto pairs =
-      hn::PromoteTo(DU32(), hn::LoadU(DU16(), reinterpret_cast<const uint16_t*>(from)));
-  first = hn::ConvertTo(d, hn::BitCast(di, hn::And(pairs, hn::Set(DU32(), 0xff))));
-  second = hn::ConvertTo(d, hn::BitCast(di, hn::ShiftRight<8>(pairs)));
+template <class Planes, class DFloat>
+HWY_INLINE hn::Vec<DFloat> LoadCodes(DFloat d, KeyOrValue which, int64_t block_tokens,
+                                     int64_t width, const std::byte* part, int64_t t, int64_t i) {
+  const hn::RebindToUnsigned<DFloat> du;
+  const auto load = [&](auto plane, const std::byte* words) HWY_ATTR {
+    using Plane = decltype(plane);
+    const auto* first = reinterpret_cast<const typename Plane::Word*>(words);
+    return which == KeyOrValue::kKey
+               ? LoadBits<Plane>(du, first + i / Plane::kNumbers * block_tokens + t,
+                                 Plane::Shift(i % Plane::kNumbers))
+               : LoadBits<Plane>(du, first + t / Plane::kNumbers * width + i,
+                                 Plane::Shift(t % Plane::kNumbers));
+  };
+  auto code = load(typename Planes::Low(), part);
+  if constexpr (!std::is_void_v<typename Planes::High>) {
+    const auto high = load(typename Planes::High(), part + Planes::Low::Bytes(width, block_tokens));
+    code = hn::Or(code, hn::ShiftLeft<Planes::Low::kBits>(high));
+  }
+  return hn::ConvertTo(d, hn::BitCast(hn::RebindToSigned<DFloat>(), code));
 }
 
-template <typename T>
-HWY_INLINE void GetInt8(KeyOrValue which, int64_t block_tokens, int64_t width, int64_t num_tokens,
-                        const std::byte* part, T* HWY_RESTRICT out, int64_t stride) {
+template <SegmentType kType, typename T>
+HWY_INLINE void GetKeyCodes(int64_t block_tokens, int64_t width, int64_t num_tokens,
+                            const std::byte* part, T* HWY_RESTRICT out, int64_t stride) {
+  using Planes = CodePlanes<kType, KeyOrValue::kKey>;
   constexpr int64_t kLanes = LanesF();
-  const auto* codes = reinterpret_cast<const uint8_t*>(part);
-  const auto* scales = reinterpret_cast<const f16_t*>(part + width * block_tokens);
+  const auto* scales =
+      reinterpret_cast<const f16_t*>(part + width * block_tokens * BitsPerNumber(kType) / 8);
   const f16_t* minima = scales + block_tokens;
-  if (which == KeyOrValue::kKey) {
-    for (int64_t t = 0; t < num_tokens; t += 16) {
-      TurnTokens(
-          width, std::min<int64_t>(16, num_tokens - t),
-          [&](int64_t i, float* stage) HWY_ATTR {
-            for (int64_t v = 0; v < 16; v += kLanes) {
-              VF first, second;
-              LoadCodePairs(codes + (i / 2 * block_tokens + t + v) * 2, first, second);
-              hn::Store(hn::MulAdd(i % 2 == 0 ? first : second, LoadF16(scales + t + v),
-                                   LoadF16(minima + t + v)),
-                        DF(), stage + v);
-            }
-          },
-          out + t * stride, stride);
-    }
-    return;
+  for (int64_t t = 0; t < num_tokens; t += 16) {
+    TurnTokens(
+        width, std::min<int64_t>(16, num_tokens - t),
+        [&](int64_t i, float* stage) HWY_ATTR {
+          for (int64_t v = 0; v < 16; v += kLanes) {
+            const VF code =
+                LoadCodes<Planes>(DF(), KeyOrValue::kKey, block_tokens, width, part, t + v, i);
+            hn::Store(hn::MulAdd(code, LoadF16(scales + t + v), LoadF16(minima + t + v)), DF(),
+                      stage + v);
+          }
+        },
+        out + t * stride, stride);
   }
+}
+
+template <SegmentType kType, typename T>
+HWY_INLINE void GetValueCodes(int64_t block_tokens, int64_t width, int64_t num_tokens,
+                              const std::byte* part, T* HWY_RESTRICT out, int64_t stride) {
+  using Planes = CodePlanes<kType, KeyOrValue::kValue>;
+  const hn::CappedTag<float, 8> d;  // widths are multiples of 8
+  const auto* scales =
+      reinterpret_cast<const f16_t*>(part + width * block_tokens * BitsPerNumber(kType) / 8);
+  const f16_t* minima = scales + block_tokens;
+  HWY_ALIGN float row[kMaxSegmentWidth];
   for (int64_t t = 0; t < num_tokens; ++t) {
-    const float scale = F16ToF32(scales[t]);
-    const float minimum = F16ToF32(minima[t]);
-    const uint8_t* row = codes + t / 2 * width * 2 + t % 2;
-    for (int64_t i = 0; i < width; ++i) {
-      const float value = minimum + scale * static_cast<float>(row[2 * i]);
-      if constexpr (sizeof(T) == 4) {
-        out[t * stride + i] = value;
-      } else {
-        out[t * stride + i] = F32ToBf16(value);
-      }
+    const auto scale = hn::Set(d, F16ToF32(scales[t]));
+    const auto minimum = hn::Set(d, F16ToF32(minima[t]));
+    for (int64_t i = 0; i < width; i += static_cast<int64_t>(hn::Lanes(d))) {
+      const auto code = LoadCodes<Planes>(d, KeyOrValue::kValue, block_tokens, width, part, t, i);
+      hn::Store(hn::MulAdd(code, scale, minimum), d, row + i);
     }
+    for (int64_t i = 0; i < width; ++i) FromFloat(row[i], out + t * stride + i);
   }
 }
 
@@ -220,20 +264,28 @@ HWY_INLINE void GetTokens(const CacheTensor& tensor, KeyOrValue which, int64_t b
                           int64_t stride) {
   part += group * GroupBlockBytes(tensor, block_tokens);
   for (const CacheSegment& segment : tensor.segments) {
+    const int64_t width = segment.width;
     switch (segment.type) {
-      case DType::kF32:
-        GetPlain(which, block_tokens, segment.width, num_tokens,
-                 reinterpret_cast<const float*>(part), out, stride);
+      case SegmentType::kF32:
+        GetPlain<float>(which, block_tokens, width, num_tokens, part, out, stride);
         break;
-      case DType::kBf16:
-        GetPlain(which, block_tokens, segment.width, num_tokens,
-                 reinterpret_cast<const bf16_t*>(part), out, stride);
+      case SegmentType::kBf16:
+        GetPlain<bf16_t>(which, block_tokens, width, num_tokens, part, out, stride);
         break;
-      case DType::kInt8:
-        GetInt8(which, block_tokens, segment.width, num_tokens, part, out, stride);
+      case SegmentType::kFp8:
+        GetPlain<fp8_t>(which, block_tokens, width, num_tokens, part, out, stride);
         break;
-      case DType::kF16:
-        LORC_CHECK(false);
+      case SegmentType::kInt8:
+      case SegmentType::kInt4:
+      case SegmentType::kInt3:
+      case SegmentType::kInt2:
+        WithCodeType(segment.type, [&](auto type) HWY_ATTR {
+          if (which == KeyOrValue::kKey) {
+            GetKeyCodes<type.value>(block_tokens, width, num_tokens, part, out, stride);
+          } else {
+            GetValueCodes<type.value>(block_tokens, width, num_tokens, part, out, stride);
+          }
+        });
     }
     out += segment.width;
     part += SegmentBlockBytes(segment, block_tokens);

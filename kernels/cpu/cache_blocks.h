@@ -2,13 +2,12 @@
 //
 // A block of one layer: K, then V; each its groups one after the other; each group its segments.
 // Within a segment of width w (B = block_tokens):
-//   K  f32, bf16   [w][B]             a vector of tokens per number: scores multiply it by one
-//   query number
-//      int8        [w/2][B][2], then scale f16 [B], minimum f16 [B]
-//   V  f32, bf16   [B][w]             a vector of numbers per token: outputs multiply it by one
-//   weight
-//      int8        [B/2][w][2], then scale f16 [B], minimum f16 [B]
-// The pairs feed multiply-add instructions on 16-bit integers.
+//   K  f32, bf16, fp8   [w][B]   a vector of tokens per number: scores multiply it by one query
+//                                number
+//      int8 .. int2     codes of pairs of numbers, then scale f16 [B], minimum f16 [B]
+//   V  f32, bf16, fp8   [B][w]   a vector of numbers per token: outputs multiply it by one weight
+//      int8 .. int2     codes of pairs of tokens, then scale f16 [B], minimum f16 [B]
+// How codes lie: code_planes.h. A vector of K holds tokens as well, one of V numbers.
 #pragma once
 
 #include <cstddef>
@@ -36,10 +35,14 @@ inline int64_t GroupBlockBytes(const CacheTensor& tensor, int64_t block_tokens) 
 struct ExactTensors {
   CacheTensor tensor;  // the same for K and V
   explicit ExactTensors(const CacheLayer& layer)
-      : tensor{layer.num_kv_heads, 1, layer.head_dim, {{layer.exact_type, layer.head_dim}}} {}
+      : tensor{layer.num_kv_heads,
+               1,
+               layer.head_dim,
+               {{SegmentTypeOf(layer.exact_type), layer.head_dim}}} {}
 };
 
-// Writes one token's numbers [groups * rank] to slot `slot` of the tensor's part of a block.
+// Writes one token's numbers [groups * rank] to slot `slot` of the tensor's part of a block. Tokens
+// of a block may share bytes: they are written by one thread at a time, in any order.
 void WriteToken(const CacheTensor& tensor, KeyOrValue which, int64_t block_tokens, int64_t slot,
                 const float* values, std::byte* part);
 

@@ -40,8 +40,25 @@ HWY_INLINE VF LoadBf16(const bf16_t* HWY_RESTRICT from) {
   return hn::BitCast(DF(), hn::ShiftLeft<16>(bits));
 }
 
+// fp8 values as floats, as many as `d` has lanes.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadFp8(D d, const fp8_t* HWY_RESTRICT from) {
+  const hn::Rebind<int16_t, D> d16;
+  const hn::Rebind<uint8_t, D> d8;
+  const hn::Rebind<hwy::float16_t, D> dh;
+  // The sign to bit 15, the rest to bits 7 to 13, which is a binary16 of 2^-8 the value.
+  const auto wide = hn::PromoteTo(d16, hn::LoadU(d8, from));
+  const auto half = hn::And(hn::ShiftRight<1>(hn::ShiftLeft<8>(wide)),
+                            hn::Set(d16, static_cast<int16_t>(0xbfff)));
+  const auto top = hn::Set(d16, 0x3f80);
+  const auto nan = hn::IfThenElseZero(hn::Eq(hn::And(half, top), top), hn::Set(d16, 0x7c00));
+  const auto values = hn::PromoteTo(d, hn::BitCast(dh, hn::Or(half, nan)));
+  return hn::Mul(values, hn::Set(d, 256.0f));
+}
+
 HWY_INLINE VF LoadValues(const float* HWY_RESTRICT from) { return hn::LoadU(DF(), from); }
 HWY_INLINE VF LoadValues(const bf16_t* HWY_RESTRICT from) { return LoadBf16(from); }
+HWY_INLINE VF LoadValues(const fp8_t* HWY_RESTRICT from) { return LoadFp8(DF(), from); }
 
 // Rounds to nearest even. NaN may become infinity's neighbour but stays NaN for quiet NaNs, which
 // is what arithmetic produces.

@@ -30,24 +30,13 @@
 
 #include "kernels/base/dtype.h"
 #include "kernels/matrix.h"
+#include "kernels/ops/segment.h"
 
 namespace lorc {
 
-inline constexpr int32_t kMaxSegmentWidth = 1024;
 inline constexpr int32_t kMaxHeadDim = 512;
 // Vectors may read past the last block: pools end with this many bytes more.
 inline constexpr int64_t kPoolSlackBytes = 64;
-
-// A run of a latent's numbers that share a type. f32, bf16, or int8: codes u in 0..255 with one
-// scale and one minimum (f16) per token, value = minimum + scale * u.
-struct CacheSegment {
-  DType type = DType::kBf16;
-  int32_t width = 0;  // a multiple of 8, at most kMaxSegmentWidth
-
-  friend bool operator==(const CacheSegment&, const CacheSegment&) = default;
-
-  int64_t BytesPerToken() const { return width * ByteSize(type) + (type == DType::kInt8 ? 4 : 0); }
-};
 
 // K or V of one layer.
 struct CacheTensor {

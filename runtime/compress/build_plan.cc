@@ -89,12 +89,8 @@ std::vector<double> MeanEnergies(const std::vector<GroupBasis>& groups) {
 
 // Segments of one type.
 std::vector<CacheSegment> Segments(int32_t rank, const CompressionOptions& options) {
-  const int32_t most = HasScale(options.latent_type) ? options.segment_width : kMaxSegmentWidth;
-  std::vector<CacheSegment> segments;
-  for (int32_t begin = 0; begin < rank; begin += most) {
-    segments.push_back({options.latent_type, std::min(most, rank - begin)});
-  }
-  return segments;
+  return EqualSegments(options.latent_type, rank,
+                       HasScale(options.latent_type) ? options.segment_width : kMaxSegmentWidth);
 }
 
 // out[i] = sum_j mix[i, j] rows[j], rows of `width` numbers.

@@ -187,7 +187,8 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
     offline.num_sequences = request.text.empty() ? kSampledAtOnce : 1;
     LORC_ASSIGN_OR_RETURN(
         const auto model,
-        MakeOfflineModel(backend, checkpoint, KvPlan::Full(config, ExactType(request.weight_type)),
+        MakeOfflineModel(backend, checkpoint,
+                         KvPlan::Full(config, SegmentTypeOf(ExactType(request.weight_type))),
                          offline, named("reading weights")));
     TokenWindows windows;
     if (request.text.empty()) {

@@ -18,11 +18,6 @@ std::string Where(size_t layer, const char* tensor) {
 absl::Status CheckSegments(const TensorPlan& tensor, const std::string& where) {
   int64_t width = 0;
   for (const CacheSegment& segment : tensor.segments) {
-    if (segment.type != DType::kF32 && segment.type != DType::kBf16 &&
-        segment.type != DType::kInt8) {
-      return absl::UnimplementedError(
-          absl::StrCat(where, "segment type ", Name(segment.type), " is not supported"));
-    }
     if (segment.width <= 0 || segment.width % 8 != 0 || segment.width > kMaxSegmentWidth) {
       return absl::InvalidArgumentError(
           absl::StrCat(where, "expected segment widths that are multiples of 8 up to ",
@@ -135,11 +130,19 @@ std::vector<float> TensorPlan::FullDecoder(int32_t group_width) const {
   return out;
 }
 
-KvPlan KvPlan::Full(const ModelConfig& config, DType type) {
+std::vector<CacheSegment> EqualSegments(SegmentType type, int32_t rank, int32_t width) {
+  std::vector<CacheSegment> segments;
+  for (int32_t begin = 0; begin < rank; begin += width) {
+    segments.push_back({type, std::min(width, rank - begin)});
+  }
+  return segments;
+}
+
+KvPlan KvPlan::Full(const ModelConfig& config, SegmentType type, int32_t segment_width) {
   TensorPlan tensor;
   tensor.groups = config.num_kv_heads;
   tensor.rank = config.head_dim;
-  tensor.segments = {{type, config.head_dim}};
+  tensor.segments = EqualSegments(type, config.head_dim, segment_width);
   KvPlan plan;
   plan.name = "full";
   plan.method = "full";

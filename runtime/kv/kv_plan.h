@@ -49,6 +49,9 @@ struct TensorPlan {
   std::vector<float> FullDecoder(int32_t group_width) const;
 };
 
+// `rank` numbers in segments of `width`; the last one may be narrower.
+std::vector<CacheSegment> EqualSegments(SegmentType type, int32_t rank, int32_t width);
+
 struct LayerPlan {
   TensorPlan key;
   TensorPlan value;
@@ -78,8 +81,10 @@ struct KvPlan {
   std::vector<LayerPlan> layers;
   PlanMeasurement measured;
 
-  // The uncompressed cache as a plan.
-  static KvPlan Full(const ModelConfig& config, DType type);
+  // All keys and values in segments of one type, per KV head: with f32 or bf16 the uncompressed
+  // cache as a plan. Nothing is exact beside it; its keys are rotated by absolute positions.
+  static KvPlan Full(const ModelConfig& config, SegmentType type,
+                     int32_t segment_width = kMaxSegmentWidth);
 
   // INVALID_ARGUMENT where the plan does not fit the model or itself: says what was expected and
   // what came.

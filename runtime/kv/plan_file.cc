@@ -111,9 +111,9 @@ absl::StatusOr<CacheSegment> ReadSegment(const json& value, const std::string& s
   const JsonFields fields(value, absl::StrCat(source, " segment"));
   LORC_ASSIGN_OR_RETURN(const std::string name, fields.String("type", ""));
   LORC_ASSIGN_OR_RETURN(const int32_t width, fields.Integer("width", 1, kMaxSegmentWidth));
-  if (const auto type = DTypeFromName(name)) return CacheSegment{*type, width};
+  if (const auto type = SegmentTypeFromName(name)) return CacheSegment{*type, width};
   return fields.Unimplemented(
-      absl::StrCat("type ", Printable(name), " is not supported; expected f32, bf16 or int8"));
+      absl::StrCat("type ", Printable(name), " is not supported; expected ", kSegmentTypeNames));
 }
 
 absl::StatusOr<TensorFacts> ReadFacts(const JsonFields& fields, const std::string& source) {

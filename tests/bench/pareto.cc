@@ -140,21 +140,11 @@ std::vector<Row> Rows(const ModelConfig& config) {
 
 // A full cache of one type, with the exact tokens of the other plans.
 KvPlan FullPlan(const ModelConfig& config, SegmentType type) {
-  KvPlan plan = KvPlan::Full(config, type);
   const CompressionOptions defaults;
+  KvPlan plan = HasScale(type) ? KvPlan::Full(config, type, defaults.segment_width)
+                               : KvPlan::Full(config, type);
   plan.exact_prefix = defaults.exact_prefix;
   plan.exact_window = defaults.exact_window;
-  if (HasScale(type)) {
-    for (LayerPlan& layer : plan.layers) {
-      for (TensorPlan* tensor : {&layer.key, &layer.value}) {
-        tensor->segments.clear();
-        for (int32_t at = 0; at < config.head_dim; at += defaults.segment_width) {
-          tensor->segments.push_back(
-              {type, std::min(defaults.segment_width, config.head_dim - at)});
-        }
-      }
-    }
-  }
   return plan;
 }
 

@@ -153,7 +153,7 @@ absl::Status Run(const std::string& model, const std::string& weights, int threa
   LORC_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(model));
   const DType type = DTypeFromName(weights).value_or(DType::kBf16);
   std::printf("%s; %s weights\n", backend->description().c_str(), Name(type));
-  std::vector<KvPlan> caches = {KvPlan::Full(checkpoint->config(), ExactType(type))};
+  std::vector<KvPlan> caches = {KvPlan::Full(checkpoint->config(), SegmentTypeOf(ExactType(type)))};
   for (const std::string& path : plans) {
     LORC_ASSIGN_OR_RETURN(KvPlan plan, ReadPlan(path));
     caches.push_back(std::move(plan));

@@ -24,7 +24,7 @@ CompressionOptions LorcOptions() {
   options.keys = KvLayoutKind::kRebuilt;
   options.rank_rule = RankRule::kProgressive;
   options.min_rank = 8;
-  options.latent_type = DType::kBf16;
+  options.latent_type = SegmentType::kBf16;
   options.exact_prefix = 0;
   options.exact_window = 0;
   return options;
@@ -208,10 +208,10 @@ TEST(BuildPlanTest, SegmentsCutTheRank) {
   options.segment_width = 16;
   const TensorPlan key = Build(tiny, options).plan.layers[0].key;
   EXPECT_EQ(key.rank, 24);
-  const std::vector<CacheSegment> expected = {{DType::kInt8, 16}, {DType::kInt8, 8}};
+  const std::vector<CacheSegment> expected = {{SegmentType::kInt8, 16}, {SegmentType::kInt8, 8}};
   EXPECT_EQ(key.segments, expected);
   EXPECT_EQ(key.BytesPerToken(), 24 + 2 * 4);
-  options.latent_type = DType::kBf16;
+  options.latent_type = SegmentType::kBf16;
   EXPECT_EQ(Build(tiny, options).plan.layers[0].key.segments.size(), 1);
 }
 

@@ -39,7 +39,7 @@ class CompressModelTest : public testing::Test {
 
   void SetUp() override { ASSERT_NE(plan_, nullptr) << "no plan was made"; }
 
-  static KvPlan Full() { return KvPlan::Full(checkpoint_->config(), DType::kBf16); }
+  static KvPlan Full() { return KvPlan::Full(checkpoint_->config(), SegmentType::kBf16); }
 
   static test::RunningModel Run(const KvPlan& plan, int32_t max_tokens, int32_t num_sequences = 1) {
     test::RunOptions options;

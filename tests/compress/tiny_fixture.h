@@ -40,8 +40,8 @@ struct TinyFixture {
     offline.weight_type = DType::kF32;
     offline.max_sequence_tokens = config().context_length;
     offline.max_step_tokens = max_step_tokens;
-    auto executor = MakeOfflineModel(*backend, *checkpoint, KvPlan::Full(config(), DType::kF32),
-                                     offline, nullptr);
+    auto executor = MakeOfflineModel(*backend, *checkpoint,
+                                     KvPlan::Full(config(), SegmentType::kF32), offline, nullptr);
     EXPECT_TRUE(executor.ok()) << executor.status();
     return *std::move(executor);
   }

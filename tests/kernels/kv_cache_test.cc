@@ -42,16 +42,16 @@ struct Case {
   friend std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
 };
 
-std::vector<CacheSegment> Split(DType type, std::vector<int32_t> widths) {
+std::vector<CacheSegment> Split(SegmentType type, std::vector<int32_t> widths) {
   std::vector<CacheSegment> segments;
   for (const int32_t width : widths) segments.push_back({type, width});
   return segments;
 }
 
 std::vector<Case> Cases() {
-  const auto f32 = [](std::vector<int32_t> w) { return Split(DType::kF32, std::move(w)); };
-  const auto bf16 = [](std::vector<int32_t> w) { return Split(DType::kBf16, std::move(w)); };
-  const auto int8 = [](std::vector<int32_t> w) { return Split(DType::kInt8, std::move(w)); };
+  const auto f32 = [](std::vector<int32_t> w) { return Split(SegmentType::kF32, std::move(w)); };
+  const auto bf16 = [](std::vector<int32_t> w) { return Split(SegmentType::kBf16, std::move(w)); };
+  const auto int8 = [](std::vector<int32_t> w) { return Split(SegmentType::kInt8, std::move(w)); };
   std::vector<Case> cases = {
       {"full_f32", 4, 2, 16, 0, 0, 0, {0, f32({16})}, {0, f32({16})}},
       {"full_bf16", 6, 2, 64, 0, 0, 0, {0, bf16({64})}, {0, bf16({64})}},
@@ -77,8 +77,12 @@ std::vector<Case> Cases() {
        128,
        1,
        1,
-       {1, {{DType::kF32, 8}, {DType::kBf16, 16}, {DType::kInt8, 24}}},
-       {1, {{DType::kBf16, 8}, {DType::kInt8, 8}, {DType::kF32, 8}, {DType::kInt8, 16}}}},
+       {1, {{SegmentType::kF32, 8}, {SegmentType::kBf16, 16}, {SegmentType::kInt8, 24}}},
+       {1,
+        {{SegmentType::kBf16, 8},
+         {SegmentType::kInt8, 8},
+         {SegmentType::kF32, 8},
+         {SegmentType::kInt8, 16}}}},
       {"direct_no_window", 4, 2, 16, 16, 0, 0, {1, f32({24})}, {1, f32({16})}},
       {"direct_prefix_only", 4, 2, 16, 32, 2, 0, {1, f32({24})}, {2, f32({8})}},
       {"direct_no_anchor", 4, 2, 16, 0, 0, 2, {1, f32({32})}, {1, f32({32})}},
@@ -140,6 +144,54 @@ std::vector<Case> Cases() {
   longer.prompt = 1060;
   longer.generated = 20;
   cases.push_back(longer);
+  for (const SegmentType type : kSegmentTypes) {
+    const std::string name = Name(type);
+    // Blocks that age, tokens that are written alone, and keys that are rebuilt.
+    cases.push_back({"equal_types_" + name,
+                     9,
+                     3,
+                     64,
+                     32,
+                     1,
+                     4,
+                     {1, Split(type, {32, 32, 32, 32, 16})},
+                     {1, Split(type, {32, 64})}});
+    cases.push_back(
+        {"alone_" + name, 4, 2, 16, 32, 0, 0, {2, Split(type, {8})}, {1, Split(type, {16, 8})}});
+    cases.push_back(
+        {"rebuilt_" + name, 4, 2, 32, 1, 1, 2, {1, Split(type, {24, 16})}, {2, Split(type, {24})}});
+    cases.push_back({"full_" + name + "_window",
+                     6,
+                     2,
+                     64,
+                     0,
+                     1,
+                     4,
+                     {0, Split(type, {32, 32})},
+                     {0, Split(type, {64})}});
+  }
+  const std::vector<CacheSegment> mixed = {{SegmentType::kInt8, 32}, {SegmentType::kInt4, 32},
+                                           {SegmentType::kInt3, 24}, {SegmentType::kInt2, 32},
+                                           {SegmentType::kFp8, 8},   {SegmentType::kBf16, 8}};
+  Case bits{"mixed_bits", 9, 3, 64, 64, 1, 2, {1, mixed}, {1, mixed}};
+  cases.push_back(bits);
+  bits.name = "mixed_bits_wide_blocks";
+  bits.block_tokens = 32;
+  bits.exact_type = bits.basis_type = DType::kBf16;
+  cases.push_back(bits);
+  bits.name = "mixed_bits_widest_blocks_alone";
+  bits.block_tokens = 64;
+  bits.prefix_blocks = bits.window_blocks = 0;
+  cases.push_back(bits);
+  cases.push_back({"mixed_bits_many_heads",
+                   26,
+                   2,
+                   8,
+                   32,
+                   0,
+                   1,
+                   {1, {{SegmentType::kInt4, 8}, {SegmentType::kInt3, 8}}},
+                   {1, {{SegmentType::kInt2, 8}, {SegmentType::kInt4, 8}}}});
   return cases;
 }
 
@@ -419,12 +471,46 @@ class Fixture {
     return {rows.end() - tensor.rank, rows.end()};
   }
 
+  struct Steps {
+    double scale, minimum;
+  };
+
+  // Of one token's segment, that begins at `part`.
+  Steps ReadSteps(const CacheSegment& segment, const std::byte* part, int64_t slot) const {
+    const int64_t b = layer_.block_tokens;
+    f16_t scale, minimum;
+    part += segment.width * b * BitsPerNumber(segment.type) / 8;
+    std::memcpy(&scale, part + 2 * slot, 2);
+    std::memcpy(&minimum, part + 2 * (b + slot), 2);
+    return {F16ToF32(scale), F16ToF32(minimum)};
+  }
+
+  // What the root of the mean squared error is at most with the smallest range that holds all: half
+  // a step, and the roundings of scale and minimum to f16.
+  static double MinMaxError(const CacheSegment& segment, std::span<const double> values) {
+    const auto [low, high] = std::minmax_element(values.begin(), values.end());
+    const double range = *high - *low;
+    return 0.5 * range / MaxCode(segment.type) + 0x1p-11 * (std::abs(*low) + range) + 0x1p-24;
+  }
+
+  // Of a number to a type without scales.
+  static double Rounding(SegmentType type, double magnitude) {
+    switch (type) {
+      case SegmentType::kBf16:
+        return 0x1p-8 * magnitude;
+      case SegmentType::kFp8:
+        return 0x1p-4 * magnitude + 0x1p-10;
+      default:
+        return 0;
+    }
+  }
+
   void CheckLatents(int s, KeyOrValue which, const CacheTensor& tensor) {
     const bool key = which == KeyOrValue::kKey;
     const auto& encoder = key ? key_encoder_ : value_encoder_;
     const int64_t width = tensor.heads_per_group * case_.head_dim;
-    std::vector<float> actual;
-    std::vector<double> expected, bound;
+    std::vector<float> actual, errors;
+    std::vector<double> expected, bound, no_error, error_bound;
     for (int64_t n = 0; n < length(); ++n) {
       if (!HeldAsLatent(n)) continue;
       for (int64_t group = 0; group < tensor.groups; ++group) {
@@ -448,31 +534,41 @@ class Fixture {
         }
         const auto read = ReadLatent(s, which, tensor, n, group);
         actual.insert(actual.end(), read.begin(), read.end());
-        int64_t r = 0;
+        // Inputs that are rounded to bf16 on the way into the product move it by 2^-8 of the
+        // norms; keys that are rounded to bf16 after a rotation in another precision may land on
+        // the neighbour.
+        const double product = (case_.basis_type == DType::kBf16 ? 0x1p-8 : 0x1p-18) * norm * 1.5 +
+                               (case_.exact_type == DType::kBf16 ? 0x1p-9 * norm : 0);
+        const std::byte* part = LatentPart(s, n / layer_.block_tokens, which) +
+                                group * GroupBlockBytes(tensor, layer_.block_tokens);
+        int64_t first = 0;
         for (const CacheSegment& segment : tensor.segments) {
-          const auto [low, high] =
-              std::minmax_element(latent.begin() + r, latent.begin() + r + segment.width);
-          const double range = *high - *low;
-          const double rounding = segment.type == DType::kF32 ? 0
-                                  : segment.type == DType::kBf16
-                                      ? 0x1p-8
-                                      : 0x1p-10;  // f16 of the minimum, and of 255 steps
-          for (int64_t i = 0; i < segment.width; ++i, ++r) {
-            expected.push_back(latent[r]);
-            const double largest = std::max(std::abs(*low), std::abs(*high));
-            // Inputs that are rounded to bf16 on the way into the product move it by 2^-8 of the
-            // norms; keys that are rounded to bf16 after a rotation in another precision may land
-            // on the neighbour.
-            const double product =
-                (case_.basis_type == DType::kBf16 ? 0x1p-8 : 0x1p-18) * norm * 1.5 +
-                (case_.exact_type == DType::kBf16 ? 0x1p-9 * norm : 0);
-            const double step = segment.type == DType::kInt8 ? 0.5 * range / 255 * 1.01 : 0;
-            bound.push_back(step + rounding * largest * (segment.type == DType::kInt8 ? 2 : 1) +
-                            product * (segment.type == DType::kInt8 ? 3 : 1));
+          const std::span<const double> written(latent.data() + first, segment.width);
+          if (HasScale(segment.type)) {
+            const Steps steps = ReadSteps(segment, part, n % layer_.block_tokens);
+            const double top = steps.minimum + steps.scale * MaxCode(segment.type);
+            double squares = 0;
+            for (int64_t i = 0; i < segment.width; ++i) {
+              // The nearest of the segment's values.
+              expected.push_back(std::clamp(written[i], steps.minimum, top));
+              bound.push_back(0.5 * steps.scale * 1.0001 + product);
+              squares += std::pow(read[first + i] - written[i], 2);
+            }
+            errors.push_back(static_cast<float>(std::sqrt(squares / segment.width)));
+            no_error.push_back(0);
+            error_bound.push_back(MinMaxError(segment, written) + 3 * product);
+          } else {
+            for (const double value : written) {
+              expected.push_back(value);
+              bound.push_back(Rounding(segment.type, std::abs(value)) + product);
+            }
           }
+          first += segment.width;
+          part += SegmentBlockBytes(segment, layer_.block_tokens);
         }
       }
     }
+    ExpectWithin(errors, no_error, error_bound, key ? "error of keys" : "error of values");
     ExpectWithin(actual, expected, bound, key ? "key latents" : "value latents");
   }
 

@@ -17,10 +17,10 @@ ModelConfig TinyConfig() { return test::TinyModel().config(); }
 
 TEST(KvPlanTest, FullPlanHasTheFullBytes) {
   const ModelConfig config = TinyConfig();
-  const KvPlan plan = KvPlan::Full(config, DType::kBf16);
+  const KvPlan plan = KvPlan::Full(config, SegmentType::kBf16);
   EXPECT_TRUE(plan.Validate(config).ok());
   EXPECT_EQ(plan.BytesPerToken(), 2 * config.num_layers * config.kv_width() * 2);
-  EXPECT_EQ(KvPlan::Full(config, DType::kF32).BytesPerToken(), 2 * plan.BytesPerToken());
+  EXPECT_EQ(KvPlan::Full(config, SegmentType::kF32).BytesPerToken(), 2 * plan.BytesPerToken());
 }
 
 TEST(KvPlanTest, ValidateSaysWhatIsWrong) {
@@ -69,7 +69,8 @@ TEST(KvLayoutTest, BytesFollowFromSegments) {
   EXPECT_EQ(layout->geometry.window_blocks, 2);
   EXPECT_EQ(layout->layers[0].anchor, 64);
   EXPECT_EQ(layout->layers[1].anchor, 1);  // rebuilt keys are not rotated
-  const auto full = MakeKvLayout(KvPlan::Full(config, DType::kBf16), config, 16, DType::kBf16);
+  const auto full =
+      MakeKvLayout(KvPlan::Full(config, SegmentType::kBf16), config, 16, DType::kBf16);
   EXPECT_EQ(full->geometry.exact_block_bytes, 0);
   EXPECT_EQ(full->layers[0].anchor, 0);
 }

@@ -96,7 +96,8 @@ TEST_F(PlanFileTest, RefusesWhatItDoesNotUnderstand) {
   ExpectRefused([](json& h) { h["layers"][0]["key"]["rank"] = 16; }, "encoder");
   ExpectRefused([](json& h) { h["layers"][0]["key"]["groups"] = 2; }, "encoder");
   ExpectRefused([](json& h) { h["layers"][0]["key"]["segments"] = "all"; }, "segments");
-  ExpectRefused([](json& h) { h["layers"][0]["key"]["segments"][0]["type"] = "int3"; }, "int3");
+  ExpectRefused([](json& h) { h["layers"][0]["key"]["segments"][0]["type"] = "int5"; },
+                "int4, int3 or int2");
   ExpectRefused([](json& h) { h["layers"][0]["key"]["segments"][0]["width"] = 100000; }, "width");
   ExpectRefused([](json& h) { h["layers"].erase(1); }, "tensors");
   ExpectRefused([](json& h) { h["measured"] = {1}; }, "measured");

@@ -17,7 +17,7 @@ inline std::vector<float> RandomBasis(int64_t count, uint64_t seed) {
   return values;
 }
 
-inline TensorPlan SmallTensor(KvLayoutKind layout, int32_t groups, int32_t rank, DType type,
+inline TensorPlan SmallTensor(KvLayoutKind layout, int32_t groups, int32_t rank, SegmentType type,
                               int32_t kv_width, uint64_t seed, bool oblique = false) {
   TensorPlan tensor;
   tensor.layout = layout;
@@ -46,10 +46,11 @@ inline KvPlan SmallPlan() {
   TensorPlan full;
   full.groups = 2;
   full.rank = 16;
-  full.segments = {{DType::kBf16, 16}};
-  plan.layers.push_back({SmallTensor(KvLayoutKind::kDirect, 1, 24, DType::kInt8, 32, 1, true),
-                         SmallTensor(KvLayoutKind::kDirect, 1, 16, DType::kInt8, 32, 2)});
-  plan.layers.push_back({SmallTensor(KvLayoutKind::kRebuilt, 2, 8, DType::kF32, 16, 3), full});
+  full.segments = {{SegmentType::kBf16, 16}};
+  plan.layers.push_back({SmallTensor(KvLayoutKind::kDirect, 1, 24, SegmentType::kInt8, 32, 1, true),
+                         SmallTensor(KvLayoutKind::kDirect, 1, 16, SegmentType::kInt8, 32, 2)});
+  plan.layers.push_back(
+      {SmallTensor(KvLayoutKind::kRebuilt, 2, 8, SegmentType::kF32, 16, 3), full});
   plan.layers[1].key.encoder = RandomBasis(2 * 8 * 16, 4);
   return plan;
 }

@@ -76,7 +76,7 @@ TEST_P(GoldenTest, MatchesTheReference) {
   }
   const auto checkpoint = Checkpoint::Open(test::RequiredEnvironment(variable));
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
-  const KvPlan plan = KvPlan::Full((*checkpoint)->config(), ExactType(type));
+  const KvPlan plan = KvPlan::Full((*checkpoint)->config(), SegmentTypeOf(ExactType(type)));
   test::RunOptions options;
   options.weight_type = type;
   options.max_tokens = 256;

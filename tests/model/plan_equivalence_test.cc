@@ -36,7 +36,7 @@ TensorPlan FullRank(const ModelConfig& config, KvLayoutKind layout, int32_t grou
   tensor.groups = groups;
   tensor.rank = config.kv_width() / groups;
   // Two segments, so that nothing assumes one.
-  tensor.segments = {{DType::kF32, tensor.rank - 16}, {DType::kF32, 16}};
+  tensor.segments = {{SegmentType::kF32, tensor.rank - 16}, {SegmentType::kF32, 16}};
   for (int32_t group = 0; group < groups; ++group) {
     const auto basis = RandomOrthogonal(tensor.rank, seed * 100 + group);
     tensor.encoder.insert(tensor.encoder.end(), basis.begin(), basis.end());
@@ -111,7 +111,7 @@ TEST(PlanEquivalenceTest, FullRankGivesTheUncompressedModel) {
   for (const Case& c : cases) {
     SCOPED_TRACE(c.name);
     if (!uncompressed.contains(c.tokens)) {
-      uncompressed[c.tokens] = measure(KvPlan::Full(config, DType::kF32), c.tokens, c.tokens);
+      uncompressed[c.tokens] = measure(KvPlan::Full(config, SegmentType::kF32), c.tokens, c.tokens);
     }
     KvPlan plan;
     plan.anchor = c.anchor;

@@ -95,7 +95,7 @@ class SameTokensTest : public testing::TestWithParam<const char*> {
     ASSERT_TRUE(opened.ok()) << opened.status();
     checkpoint_ = *std::move(opened);
     const ModelConfig& config = checkpoint_->config();
-    plan_ = KvPlan::Full(config, DType::kBf16);
+    plan_ = KvPlan::Full(config, SegmentType::kBf16);
     if (std::string(GetParam()) == "full") return;
     CompressionOptions options;  // the defaults but for rebuilt keys
     options.keys =

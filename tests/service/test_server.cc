@@ -87,7 +87,7 @@ std::string WriteQuarterPlan(const std::string& path) {
   tensor.layout = KvLayoutKind::kDirect;
   tensor.groups = 1;
   tensor.rank = config.kv_width() / 4;
-  tensor.segments = {{DType::kBf16, tensor.rank}};
+  tensor.segments = {{SegmentType::kBf16, tensor.rank}};
   tensor.encoder.resize(static_cast<size_t>(tensor.rank) * config.kv_width());
   for (int32_t i = 0; i < tensor.rank; ++i) tensor.encoder[i * config.kv_width() + i] = 1;
   KvPlan plan;

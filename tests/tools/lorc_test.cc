@@ -127,7 +127,7 @@ TEST_F(LorcTest, CompressesByKvCore) {
   EXPECT_TRUE(plan->Validate(TinyModel().config()).ok());
   EXPECT_EQ(plan->base_fingerprint, Fingerprint(model_));
   EXPECT_EQ(plan->layers[0].key.layout, KvLayoutKind::kDirect);
-  EXPECT_EQ(plan->layers[0].key.segments[0].type, DType::kInt8);
+  EXPECT_EQ(plan->layers[0].key.segments[0].type, SegmentType::kInt8);
   EXPECT_GT(plan->measured.num_tokens, 0);
 }
 
@@ -139,7 +139,7 @@ TEST_F(LorcTest, CompressesByLorc) {
   EXPECT_EQ(plan->layers[0].key.rank, 32);
   EXPECT_EQ(plan->layers[1].key.rank, 8);
   EXPECT_EQ(plan->layers[1].key.layout, KvLayoutKind::kRebuilt);
-  EXPECT_EQ(plan->layers[1].key.segments[0].type, DType::kBf16);
+  EXPECT_EQ(plan->layers[1].key.segments[0].type, SegmentType::kBf16);
   EXPECT_EQ(plan->exact_window, 0);
 }
 
