@@ -278,7 +278,8 @@ absl::Status CheckSpectra(const ModelConfig& config, const std::vector<LayerSpec
 
 absl::StatusOr<BuiltPlan> BuildPlan(const ModelConfig& config,
                                     const std::vector<LayerSpectra>& spectra,
-                                    const Moments* moments, const CompressionOptions& options) {
+                                    const Statistics* statistics,
+                                    const CompressionOptions& options) {
   LORC_RETURN_IF_ERROR(CheckSpectra(config, spectra, options));
   const int64_t n = config.kv_width();
   const int64_t width = n / options.groups;
@@ -290,8 +291,8 @@ absl::StatusOr<BuiltPlan> BuildPlan(const ModelConfig& config,
       key.push_back(FromWeight(spectra[l].key));
       value.push_back(FromWeight(spectra[l].value));
     } else {
-      LORC_CHECK(moments != nullptr);
-      const LayerMoments& layer = moments->layers[l];
+      LORC_CHECK(statistics != nullptr);
+      const KvMoments& layer = statistics->layers[l].all;
       const auto& key_moment =
           options.keys == KvLayoutKind::kRebuilt ? layer.unrotated_keys : layer.anchored_keys;
       for (int64_t first = 0; first < n; first += width) {

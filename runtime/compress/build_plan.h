@@ -14,6 +14,7 @@
 #include "runtime/compress/ranks.h"
 #include "runtime/compress/statistics.h"
 #include "runtime/kv/kv_plan.h"
+#include "runtime/model/llama.h"
 #include "runtime/weights/checkpoint.h"
 
 namespace lorc {
@@ -58,13 +59,13 @@ absl::StatusOr<std::vector<LayerSpectra>> ComputeWeightSpectra(const Checkpoint&
 // ln(kappa(W_k) kappa(W_v)) per layer.
 std::vector<double> LogConditions(const std::vector<LayerSpectra>& spectra);
 
-// What BuildPlan refuses of options and weights, known before there are moments: INVALID_ARGUMENT
-// where a condition number is needed and infinite, or target_kept is less than progressive ranks
-// can keep.
+// What BuildPlan refuses of options and weights, known before there are statistics:
+// INVALID_ARGUMENT where a condition number is needed and infinite, or target_kept is less than
+// progressive ranks can keep.
 absl::Status CheckSpectra(const ModelConfig& config, const std::vector<LayerSpectra>& spectra,
                           const CompressionOptions& options);
 
-// The plan, and the ranks before they were rounded to what backends run. `moments` is needed by
+// The plan, and the ranks before they were rounded to what backends run. `statistics` is needed by
 // kv-core (its anchor is the options'), else nullptr. Base and measurements are the caller's to
 // fill in.
 struct BuiltPlan {
@@ -73,6 +74,7 @@ struct BuiltPlan {
 };
 absl::StatusOr<BuiltPlan> BuildPlan(const ModelConfig& config,
                                     const std::vector<LayerSpectra>& spectra,
-                                    const Moments* moments, const CompressionOptions& options);
+                                    const Statistics* statistics,
+                                    const CompressionOptions& options);
 
 }  // namespace lorc

@@ -144,7 +144,7 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
   LORC_RETURN_IF_ERROR(CheckSpectra(config, spectra, request.options));
   CompressResult result;
   result.log_condition = LogConditions(spectra);
-  Moments moments;
+  Statistics statistics;
   SplitText split;
   EvaluationOptions evaluation;
   evaluation.window = request.window;
@@ -166,14 +166,17 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
     }
     LORC_ASSIGN_OR_RETURN(split, Split(windows, request));
     if (request.options.method == CompressionMethod::kKvCore) {
-      LORC_ASSIGN_OR_RETURN(moments,
-                            CollectMoments(*model, split.calibration, request.options.anchor,
-                                           named("gathering statistics")));
+      StatisticsOptions gather;
+      gather.anchor = request.options.anchor;
+      gather.exact_prefix = request.options.exact_prefix;
+      gather.exact_window = request.options.exact_window;
+      LORC_ASSIGN_OR_RETURN(statistics, CollectStatistics(checkpoint, split.calibration, gather,
+                                                          named("gathering statistics")));
     }
     LORC_ASSIGN_OR_RETURN(result.full, Evaluate(*model, split.measuring, evaluation,
                                                 named("measuring the uncompressed model")));
   }
-  LORC_ASSIGN_OR_RETURN(BuiltPlan built, BuildPlan(config, spectra, &moments, request.options));
+  LORC_ASSIGN_OR_RETURN(BuiltPlan built, BuildPlan(config, spectra, &statistics, request.options));
   result.ranks = std::move(built.ranks);
   result.plan = std::move(built.plan);
   KvPlan& plan = result.plan;

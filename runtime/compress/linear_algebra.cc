@@ -1,6 +1,5 @@
 #include "runtime/compress/linear_algebra.h"
 
-#include <cblas.h>
 #include <lapacke.h>
 
 #include <algorithm>
@@ -77,11 +76,6 @@ absl::StatusOr<SingularDecomposition> SingularValues(std::vector<double> matrix,
     for (int64_t r = 0; r < rows; ++r) result.left[i * rows + r] = left[r * count + i];
   }
   return result;
-}
-
-void AddOuterProducts(const double* x, int64_t rows, int64_t n, double* sum) {
-  cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, static_cast<int>(n), static_cast<int>(rows),
-              1.0, x, static_cast<int>(n), 1.0, sum, static_cast<int>(n));
 }
 
 }  // namespace lorc

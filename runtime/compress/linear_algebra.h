@@ -28,7 +28,4 @@ struct SingularDecomposition {
 absl::StatusOr<SingularDecomposition> SingularValues(std::vector<double> matrix, int64_t rows,
                                                      int64_t columns);
 
-// sum += x^T x for x [rows, n]; only the upper triangle (column >= row) is kept up to date.
-void AddOuterProducts(const double* x, int64_t rows, int64_t n, double* sum);
-
 }  // namespace lorc

@@ -112,16 +112,16 @@ absl::Status Run(const char* model, const char* calibration, const char* evaluat
   const KvPlan full = KvPlan::Full(config, DType::kF32);
   LORC_ASSIGN_OR_RETURN(const Evaluation uncompressed, measure(full));
   print("uncompressed", uncompressed, 17.9864, 0.1297, 2 * full.BytesPerToken() / 4);
-  Moments moments;
-  moments.anchor = -1;
+  Statistics statistics;
+  statistics.anchor = -1;
   for (const Row& row : Rows()) {
-    if (row.options.method == CompressionMethod::kKvCore && moments.anchor != row.options.anchor) {
-      LORC_ASSIGN_OR_RETURN(const auto executor,
-                            MakeOfflineModel(*backend, *checkpoint, full, offline, nullptr));
-      LORC_ASSIGN_OR_RETURN(moments,
-                            CollectMoments(*executor, windows, row.options.anchor, nullptr));
+    if (row.options.method == CompressionMethod::kKvCore &&
+        statistics.anchor != row.options.anchor) {
+      StatisticsOptions gather;
+      gather.anchor = row.options.anchor;
+      LORC_ASSIGN_OR_RETURN(statistics, CollectStatistics(*checkpoint, windows, gather, nullptr));
     }
-    LORC_ASSIGN_OR_RETURN(BuiltPlan built, BuildPlan(config, spectra, &moments, row.options));
+    LORC_ASSIGN_OR_RETURN(BuiltPlan built, BuildPlan(config, spectra, &statistics, row.options));
     if (row.values_full) {
       for (size_t l = 0; l < built.plan.layers.size(); ++l) {
         built.plan.layers[l].value = full.layers[l].value;

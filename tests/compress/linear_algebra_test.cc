@@ -188,16 +188,5 @@ TEST(DecompositionsTest, AreDeterministic) {
   EXPECT_EQ(SymmetricEigen(gram, 40)->vectors, SymmetricEigen(gram, 40)->vectors);
 }
 
-TEST(AddOuterProductsTest, AddsToTheUpperTriangle) {
-  // 1 2   1 3      1 + 9   2 + 12
-  // 3 4   2 4  =   .       4 + 16, on top of what is there.
-  const std::vector<double> x = {1, 2, 3, 4};
-  std::vector<double> sum = {100, 200, 300, 400};
-  AddOuterProducts(x.data(), 2, 2, sum.data());
-  EXPECT_THAT(sum, ElementsAre(110, 214, 300, 420));
-  AddOuterProducts(x.data(), 0, 2, sum.data());
-  EXPECT_THAT(sum, ElementsAre(110, 214, 300, 420));
-}
-
 }  // namespace
 }  // namespace lorc
