@@ -1,12 +1,8 @@
 #include "kernels/cpu/cpu_backend.h"
 
 #include <hwy/targets.h>
-#include <sched.h>
 
 #include <algorithm>
-#include <cmath>
-#include <fstream>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/arena.h"
@@ -19,21 +15,6 @@
 
 namespace lorc {
 namespace {
-
-// Cores that the process may run on, or fewer where its control group has a quota (version 2, as a
-// container sees its own): more threads than that would only wait for each other.
-int AvailableCores() {
-  cpu_set_t set;
-  int cores = static_cast<int>(std::thread::hardware_concurrency());
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) cores = CPU_COUNT(&set);
-  std::ifstream file("/sys/fs/cgroup/cpu.max");  // "QUOTA PERIOD" in microseconds, or "max PERIOD"
-  double quota = 0;
-  double period = 0;
-  if (file >> quota >> period && quota > 0 && period > 0) {
-    cores = std::min(cores, static_cast<int>(std::ceil(quota / period)));
-  }
-  return std::max(1, cores);
-}
 
 // The best of the instruction sets that the vector loops are compiled for.
 const char* InstructionSet() {

@@ -1,5 +1,11 @@
 #include "kernels/cpu/thread_pool.h"
 
+#include <sched.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+
 #include "kernels/base/check.h"
 
 namespace lorc {
@@ -19,6 +25,19 @@ constexpr uint32_t LoopOf(uint64_t ticket) { return static_cast<uint32_t>(ticket
 constexpr uint32_t IndexOf(uint64_t ticket) { return static_cast<uint32_t>(ticket); }
 
 }  // namespace
+
+int AvailableCores() {
+  cpu_set_t set;
+  int cores = static_cast<int>(std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) cores = CPU_COUNT(&set);
+  std::ifstream file("/sys/fs/cgroup/cpu.max");  // "QUOTA PERIOD" in microseconds, or "max PERIOD"
+  double quota = 0;
+  double period = 0;
+  if (file >> quota >> period && quota > 0 && period > 0) {
+    cores = std::min(cores, static_cast<int>(std::ceil(quota / period)));
+  }
+  return std::max(1, cores);
+}
 
 ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads) {
   LORC_CHECK_GE(num_threads, 1);

@@ -13,6 +13,10 @@
 
 namespace lorc {
 
+// Cores that the process may run on, or fewer where its control group has a quota (version 2, as a
+// container sees its own): more threads than that would only wait for each other.
+int AvailableCores();
+
 class ThreadPool {
  public:
   // `num_threads` >= 1 counts the caller.

@@ -11,6 +11,7 @@
 #include "runtime/compress/ranks.h"
 #include "runtime/compress/statistics.h"
 #include "runtime/kv/kv_plan.h"
+#include "runtime/model/llama.h"
 #include "runtime/weights/checkpoint.h"
 
 namespace lorc {

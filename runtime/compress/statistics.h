@@ -29,8 +29,7 @@ struct KvMoments {
 };
 
 struct LayerStatistics {
-  std::vector<double>
-      inputs;  // [D]: sum of squares of what W_k and W_v multiply (norm and gain applied)
+  std::vector<double> inputs;  // [D]: sums of squares of what W_k and W_v multiply
   // [h, d, d], upper triangles: sums of q q^T, q rotated by its distance to the start of each chunk
   // up to its own, one term for each.
   std::vector<double> queries;
@@ -45,20 +44,37 @@ struct Statistics {
   int32_t exact_window = 0;
   int64_t num_tokens = 0;
   int64_t num_far_tokens = 0;
-  int64_t num_gradient_tokens = 0;
+  int64_t num_gradient_tokens = 0;  // those beyond the prefix in windows with gradients
   std::vector<LayerStatistics> layers;
 };
+
+// All sums zero.
+std::vector<LayerStatistics> EmptyLayerStatistics(const ModelConfig& config, bool gradients);
 
 struct StatisticsOptions {
   int32_t anchor = 256;       // tokens, a multiple of 16; 0: absolute positions
   int32_t exact_prefix = 16;  // multiples of 16
   int32_t exact_window = 64;
-  int32_t gradient_windows = 0;  // the first of the windows, spread evenly; 0: no gradients
+  int32_t gradient_windows = 0;  // so many, spread evenly, the first window first; 0: no gradients
   uint64_t seed = 0;             // of the sampled labels
+
+  int32_t num_threads = 0;  // 0: one per available core; results do not depend on it
+  // Windows run together, so that a layer's weights are read once for all: as many, at least one,
+  // as keep their layers' inputs (T * D * 4 bytes; for gradients those of all layers) below this.
+  int64_t batch_bytes = int64_t{1} << 30;
+  // A file that the statistics are saved to after every batch and continued from where it is there
+  // (runtime/compress/statistics_file.h); empty: none. Results are the same bit for bit. One that
+  // is of another model, other windows or other options than anchor, exact_prefix, exact_window,
+  // gradient_windows and seed is FAILED_PRECONDITION.
+  std::string resume_path = {};
 };
 
-// Runs the uncompressed model over the windows (each at most the model's context, lengths may
-// differ). INVALID_ARGUMENT names the layer where weights or activations are not finite.
+// Runs the uncompressed model over the windows (each 1 to the model's context in tokens, lengths
+// may differ). INVALID_ARGUMENT names the layer where weights, activations or gradients are not
+// finite, the window that cannot be run or the option that is out of range. Memory: one layer's
+// weights in float32, or those of the head; the batch; the activations of one layer and window.
+// OpenBLAS runs single-threaded in this process meanwhile. `progress` gets shares 0..1, from the
+// calling thread; may be nullptr.
 absl::StatusOr<Statistics> CollectStatistics(const Checkpoint& checkpoint,
                                              const std::vector<std::vector<TokenId>>& windows,
                                              const StatisticsOptions& options,

@@ -168,7 +168,7 @@ absl::StatusOr<std::unique_ptr<LlamaModel>> LlamaModel::Load(Backend& backend,
 
 absl::Status LlamaModel::LoadWeights(const Checkpoint& checkpoint, const KvPlan& plan,
                                      const Progress& progress) {
-  const TensorReader reader(checkpoint, 0);
+  const TensorReader reader(checkpoint, 0, {});
   LORC_ASSIGN_OR_RETURN(embedding_, backend_.MakeMatrix(reader.Source(TensorRole::kTokenEmbedding),
                                                         options_.weight_type));
   if (!config_.tied_embeddings) {
@@ -273,7 +273,7 @@ void LlamaModel::Multiply(const Matrix& weight, const Buffer& x, int64_t num_row
 }
 
 void LlamaModel::Forward(std::span<const int32_t> tokens, std::span<const SequenceSpan> sequences,
-                         const KvCache& cache, KeyValueTap* tap) {
+                         const KvCache& cache) {
   const int64_t num_rows = std::ssize(tokens);
   LORC_CHECK_LE(num_rows, options_.max_step_tokens);
   const int64_t hidden = config_.hidden_size;
@@ -292,9 +292,6 @@ void LlamaModel::Forward(std::span<const int32_t> tokens, std::span<const Sequen
     write.key = qkv + config_.query_width();
     write.value = write.key + layer.key_width;
     write.key_stride = write.value_stride = qkv_width;
-    if (tap != nullptr) {
-      tap->OnKeysValues(i, sequences, num_rows, write.key, write.value, qkv_width);
-    }
     backend_.WriteCache(write);
 
     AttendArgs attend;

@@ -29,16 +29,6 @@ DType BasisType(DType weight_type);       // f32 -> f32, else bf16
 // Called with the share of the work that is done, 0..1, from the calling thread.
 using Progress = std::function<void(double)>;
 
-// Sees keys before RoPE and values of every layer while a step runs.
-class KeyValueTap {
- public:
-  virtual ~KeyValueTap() = default;
-  // Rows [num_rows, g*d] of the step, `stride` floats apart.
-  virtual void OnKeysValues(int32_t layer, std::span<const SequenceSpan> sequences,
-                            int64_t num_rows, const float* keys, const float* values,
-                            int64_t stride) = 0;
-};
-
 class LlamaModel {
  public:
   struct Options {
@@ -60,9 +50,9 @@ class LlamaModel {
   int64_t num_parameters() const { return num_parameters_; }
   int32_t max_logit_rows() const { return options_.max_logit_rows; }
 
-  // Computes rows [0, num_rows): token tokens[t] at its sequence's position. `tap` may be nullptr.
+  // Computes rows [0, num_rows): token tokens[t] at its sequence's position.
   void Forward(std::span<const int32_t> tokens, std::span<const SequenceSpan> sequences,
-               const KvCache& cache, KeyValueTap* tap);
+               const KvCache& cache);
 
   // Logits [rows.size(), V] of rows of the last Forward; rows.size() <= max_logit_rows. Valid until
   // the next call.

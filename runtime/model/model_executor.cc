@@ -84,7 +84,7 @@ absl::Status ModelExecutor::WarmUp() {
   const auto most = static_cast<int32_t>(std::min<int64_t>(options_.max_step_tokens, kRowPadding));
   for (int32_t count = 1; count <= most; count += std::max(1, count / 2)) {
     tokens_.assign(count, 0);
-    model_->Forward(tokens_, {}, *cache_, nullptr);
+    model_->Forward(tokens_, {}, *cache_);
     logit_rows_.assign(std::min(count, model_->max_logit_rows()), 0);
     model_->Logits(logit_rows_);
   }
@@ -122,7 +122,7 @@ absl::Status ModelExecutor::Forward(std::span<const SequenceWork> batch) {
     return absl::InternalError(absl::StrCat("a step of ", batch.size(), " sequences and ",
                                             tokens_.size(), " tokens exceeds the limits"));
   }
-  model_->Forward(tokens_, spans_, *cache_, tap_);
+  model_->Forward(tokens_, spans_, *cache_);
   return absl::OkStatus();
 }
 

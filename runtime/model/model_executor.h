@@ -50,9 +50,6 @@ class ModelExecutor final : public Executor {
   // + 1 < tokens.size(), else 0.
   absl::Status Score(const SequenceWork& work, std::span<float> out);
 
-  // What every step shows its keys and values; nullptr: nobody.
-  void set_tap(KeyValueTap* tap) { tap_ = tap; }
-
   const LlamaModel& model() const { return *model_; }
 
  private:
@@ -79,7 +76,6 @@ class ModelExecutor final : public Executor {
   const ExecutorOptions options_;
   std::unique_ptr<LlamaModel> model_;
   std::unique_ptr<KvCache> cache_;
-  KeyValueTap* tap_ = nullptr;
 
   // Of the step that runs; kept for their memory.
   std::vector<int32_t> tokens_;

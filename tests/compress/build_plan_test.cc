@@ -36,16 +36,18 @@ std::vector<LayerSpectra> Spectra(const test::TinyFixture& tiny) {
   return *std::move(spectra);
 }
 
-Moments SomeMoments(const test::TinyFixture& tiny, int32_t anchor) {
-  auto moments =
-      CollectMoments(*tiny.MakeExecutor(128), {test::TinyTokens(300, 1)}, anchor, nullptr);
-  EXPECT_TRUE(moments.ok()) << moments.status();
-  return *std::move(moments);
+Statistics SomeStatistics(const test::TinyFixture& tiny, int32_t anchor) {
+  StatisticsOptions options;
+  options.anchor = anchor;
+  auto statistics =
+      CollectStatistics(*tiny.checkpoint, {test::TinyTokens(300, 1)}, options, nullptr);
+  EXPECT_TRUE(statistics.ok()) << statistics.status();
+  return *std::move(statistics);
 }
 
 BuiltPlan Build(const test::TinyFixture& tiny, const CompressionOptions& options) {
-  const Moments moments = SomeMoments(tiny, options.anchor);
-  auto built = BuildPlan(tiny.config(), Spectra(tiny), &moments, options);
+  const Statistics statistics = SomeStatistics(tiny, options.anchor);
+  auto built = BuildPlan(tiny.config(), Spectra(tiny), &statistics, options);
   EXPECT_TRUE(built.ok()) << built.status();
   return *std::move(built);
 }
@@ -145,8 +147,8 @@ TEST(KvCorePlanTest, KeepsTheLargestEigenvaluesOfEveryGroup) {
     options.groups = groups;
     options.target_kept = 0.5;
     options.anchor = 64;
-    const Moments moments = SomeMoments(tiny, options.anchor);
-    const auto built = BuildPlan(tiny.config(), Spectra(tiny), &moments, options);
+    const Statistics statistics = SomeStatistics(tiny, options.anchor);
+    const auto built = BuildPlan(tiny.config(), Spectra(tiny), &statistics, options);
     ASSERT_TRUE(built.ok()) << built.status();
     EXPECT_EQ(built->plan.anchor, 64);
     const int64_t width = n / groups;
@@ -154,7 +156,8 @@ TEST(KvCorePlanTest, KeepsTheLargestEigenvaluesOfEveryGroup) {
       for (const bool is_key : {true, false}) {
         const LayerPlan& layer = built->plan.layers[l];
         const TensorPlan& tensor = is_key ? layer.key : layer.value;
-        const auto& moment = is_key ? moments.layers[l].anchored_keys : moments.layers[l].values;
+        const auto& moment =
+            is_key ? statistics.layers[l].all.anchored_keys : statistics.layers[l].all.values;
         ASSERT_EQ(tensor.groups, groups);
         ASSERT_EQ(tensor.rank, 16 / groups);
         double kept = 0, total = 0;

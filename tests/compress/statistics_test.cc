@@ -3,144 +3,351 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <limits>
 
+#include "runtime/compress/statistics_file.h"
+#include "runtime/sampling/sampler.h"
+#include "tests/compress/reference_llama.h"
 #include "tests/compress/tiny_fixture.h"
+#include "tests/compress/tiny_pass.h"
+#include "tests/weights/status_matchers.h"
 
 namespace lorc {
 namespace {
 
 using Windows = std::vector<std::vector<TokenId>>;
 
-Moments Collect(ModelExecutor& executor, const Windows& windows, int32_t anchor) {
-  auto moments = CollectMoments(executor, windows, anchor, nullptr);
-  EXPECT_TRUE(moments.ok()) << moments.status();
-  return *std::move(moments);
+Windows SomeWindows() {
+  return {test::TinyTokens(100, 1), test::TinyTokens(37, 2), test::TinyTokens(12, 3),
+          test::TinyTokens(100, 4)};
 }
 
-// What layer 0 computes from a token, in double precision: W rms_norm(embedding) [g*d].
-std::vector<double> FirstLayer(const test::TinyModel& model, TensorRole role, TokenId token) {
-  const ModelConfig& config = model.config();
-  const int64_t d = config.hidden_size;
-  const float* x = model.Values(TensorRole::kTokenEmbedding, 0).data() + token * d;
-  const auto& gain = model.Values(TensorRole::kAttentionNorm, 0);
-  const auto& weight = model.Values(role, 0);
-  double square = 0;
-  for (int64_t i = 0; i < d; ++i) square += static_cast<double>(x[i]) * x[i];
-  const double scale = 1 / std::sqrt(square / static_cast<double>(d) + config.rms_norm_epsilon);
-  std::vector<double> y(config.kv_width(), 0.0);
-  for (int64_t r = 0; r < std::ssize(y); ++r)
-    for (int64_t i = 0; i < d; ++i) y[r] += weight[r * d + i] * (x[i] * scale * gain[i]);
-  return y;
-}
-
-// RoPE in half-split order, every head.
-void Rotate(const ModelConfig& config, int64_t position, std::vector<double>& key) {
-  const int64_t half = config.head_dim / 2;
-  for (int64_t head = 0; head < config.num_kv_heads; ++head) {
-    for (int64_t j = 0; j < half; ++j) {
-      const double exponent = -2.0 * static_cast<double>(j) / config.head_dim;
-      const double angle = static_cast<double>(position) * std::pow(config.rope_base, exponent);
-      double& a = key[head * config.head_dim + j];
-      double& b = key[head * config.head_dim + j + half];
-      const double rotated = a * std::cos(angle) - b * std::sin(angle);
-      b = b * std::cos(angle) + a * std::sin(angle);
-      a = rotated;
-    }
-  }
+Statistics Collect(const test::TinyFixture& tiny, const Windows& windows,
+                   const StatisticsOptions& options) {
+  auto statistics = CollectStatistics(*tiny.checkpoint, windows, options, nullptr);
+  EXPECT_TRUE(statistics.ok()) << statistics.status();
+  return *std::move(statistics);
 }
 
 void AddOuter(const std::vector<double>& y, std::vector<double>& sum) {
   const int64_t n = std::ssize(y);
   for (int64_t i = 0; i < n; ++i)
-    for (int64_t j = 0; j < n; ++j) sum[i * n + j] += y[i] * y[j];
+    for (int64_t j = i; j < n; ++j) sum[i * n + j] += y[i] * y[j];
 }
 
-// The upper triangles. `bound` as a share of the largest element.
+// `bound` as a share of the largest element.
 void ExpectNear(const std::vector<double>& actual, const std::vector<double>& expected,
                 double bound) {
   ASSERT_EQ(actual.size(), expected.size());
-  const auto n = static_cast<int64_t>(std::sqrt(actual.size()));
   double largest = 0;
   for (const double value : expected) largest = std::max(largest, std::abs(value));
-  for (int64_t i = 0; i < n; ++i)
-    for (int64_t j = i; j < n; ++j)
-      ASSERT_NEAR(actual[i * n + j], expected[i * n + j], bound * largest) << i << ", " << j;
+  for (size_t i = 0; i < actual.size(); ++i)
+    ASSERT_NEAR(actual[i], expected[i], bound * largest) << i;
 }
 
-// Of a product of two sums of 64 numbers in float32, inputs rounded: 2 (64 + 8) 2^-24, and 8 for
-// cancellation inside the sums.
-constexpr double kFloat32 = 8 * 2 * 72 * 0x1p-24;
+void ExpectNear(const KvMoments& actual, const KvMoments& expected, double bound) {
+  ExpectNear(actual.unrotated_keys, expected.unrotated_keys, bound);
+  ExpectNear(actual.anchored_keys, expected.anchored_keys, bound);
+  ExpectNear(actual.values, expected.values, bound);
+}
 
-class FirstLayerTest : public testing::TestWithParam<int32_t> {};
+void AddToken(const ModelConfig& config, const std::vector<double>& key,
+              const std::vector<double>& value, int64_t turn, KvMoments& moments) {
+  AddOuter(key, moments.unrotated_keys);
+  AddOuter(test::Rotated(config, key, turn), moments.anchored_keys);
+  AddOuter(value, moments.values);
+}
 
-TEST_P(FirstLayerTest, EqualsADirectComputation) {
-  const int32_t anchor = GetParam();
+// Sums of products whose factors went through a layer and a half in float32: for each layer sums of
+// D, D, F, T and d numbers, 2^-24 for every one of them at worst.
+constexpr double kFloat32 = 2 * 1.5 * (64 + 64 + 96 + 100 + 16) * 0x1p-24;
+
+struct Case {
+  int32_t anchor, prefix;
+};
+
+class MomentsTest : public testing::TestWithParam<Case> {};
+
+TEST_P(MomentsTest, EqualPlainFormulas) {
+  const auto [anchor, prefix] = GetParam();
   const test::TinyFixture tiny;
   const ModelConfig& config = tiny.config();
-  const Windows windows = {test::TinyTokens(100, 1), test::TinyTokens(37, 2),
-                           test::TinyTokens(100, 3)};
-  // Steps of 24 tokens cut windows and chunks of the anchor in many places.
-  const auto executor = tiny.MakeExecutor(24);
-  const Moments moments = Collect(*executor, windows, anchor);
+  const int64_t d = config.head_dim;
+  const Windows windows = SomeWindows();
+  StatisticsOptions options;
+  options.anchor = anchor;
+  options.exact_prefix = prefix;
+  const Statistics actual = Collect(tiny, windows, options);
 
-  const auto square = static_cast<size_t>(config.kv_width()) * config.kv_width();
-  LayerMoments expected{std::vector<double>(square), std::vector<double>(square),
-                        std::vector<double>(square)};
+  std::vector<LayerStatistics> expected = EmptyLayerStatistics(config, false);
+  int64_t num_far = 0;
   for (const auto& window : windows) {
-    for (int64_t t = 0; t < std::ssize(window); ++t) {
-      std::vector<double> key = FirstLayer(tiny.model, TensorRole::kKey, window[t]);
-      AddOuter(key, expected.unrotated_keys);
-      Rotate(config, anchor > 0 ? t % anchor : t, key);
-      AddOuter(key, expected.anchored_keys);
-      AddOuter(FirstLayer(tiny.model, TensorRole::kValue, window[t]), expected.values);
+    const auto run = test::RunReference(tiny.model, window, 0, 0, {});
+    num_far += std::max<int64_t>(0, std::ssize(window) - prefix);
+    for (int32_t l = 0; l < config.num_layers; ++l) {
+      const test::ReferenceLayer& layer = run.layers[l];
+      for (int64_t t = 0; t < std::ssize(window); ++t) {
+        const int64_t turn = anchor > 0 ? t % anchor : t;
+        AddToken(config, layer.keys[t], layer.values[t], turn, expected[l].all);
+        if (t >= prefix) AddToken(config, layer.keys[t], layer.values[t], turn, expected[l].far);
+        for (int64_t i = 0; i < config.hidden_size; ++i) {
+          expected[l].inputs[i] += layer.inputs[t][i] * layer.inputs[t][i];
+        }
+        for (int64_t chunk = 0; chunk <= t; chunk += anchor > 0 ? anchor : t + 1) {
+          const std::vector<double> turned = test::Rotated(config, layer.queries[t], t - chunk);
+          for (int64_t head = 0; head < config.num_heads; ++head) {
+            std::vector<double> sum(d * d);
+            AddOuter({turned.begin() + head * d, turned.begin() + (head + 1) * d}, sum);
+            for (int64_t i = 0; i < d * d; ++i) expected[l].queries[head * d * d + i] += sum[i];
+          }
+        }
+      }
     }
   }
-  EXPECT_EQ(moments.num_tokens, 237);
-  EXPECT_EQ(moments.anchor, anchor);
-  ASSERT_EQ(moments.layers.size(), 2);
-  ExpectNear(moments.layers[0].unrotated_keys, expected.unrotated_keys, kFloat32);
-  ExpectNear(moments.layers[0].anchored_keys, expected.anchored_keys, kFloat32);
-  ExpectNear(moments.layers[0].values, expected.values, kFloat32);
-}
-
-INSTANTIATE_TEST_SUITE_P(Anchors, FirstLayerTest, testing::Values(0, 16, 64, 256));
-
-// Later layers see attention: windows must not see each other, nor steps matter.
-TEST(CollectMomentsTest, AddsUpOverWindowsAndSteps) {
-  const test::TinyFixture tiny;
-  const Windows windows = {test::TinyTokens(90, 4), test::TinyTokens(90, 5)};
-  const auto whole_windows = tiny.MakeExecutor(128);
-  const Moments first = Collect(*whole_windows, {windows[0]}, 32);
-  const Moments second = Collect(*whole_windows, {windows[1]}, 32);
-  const Moments both = Collect(*whole_windows, windows, 32);
-  const Moments in_steps = Collect(*tiny.MakeExecutor(7), windows, 32);
-  EXPECT_EQ(both.num_tokens, 180);
-  for (size_t l = 0; l < both.layers.size(); ++l) {
-    for (const auto part :
-         {&LayerMoments::unrotated_keys, &LayerMoments::anchored_keys, &LayerMoments::values}) {
-      std::vector<double> sum = first.layers[l].*part;
-      for (size_t i = 0; i < sum.size(); ++i) sum[i] += (second.layers[l].*part)[i];
-      ExpectNear(both.layers[l].*part, sum, 1e-12);
-      ExpectNear(in_steps.layers[l].*part, both.layers[l].*part, kFloat32);
-    }
+  EXPECT_EQ(actual.num_tokens, 249);
+  EXPECT_EQ(actual.num_far_tokens, num_far);
+  EXPECT_EQ(actual.num_gradient_tokens, 0);
+  EXPECT_EQ(actual.anchor, anchor);
+  EXPECT_EQ(actual.exact_prefix, prefix);
+  for (int32_t l = 0; l < config.num_layers; ++l) {
+    ExpectNear(actual.layers[l].all, expected[l].all, kFloat32);
+    ExpectNear(actual.layers[l].far, expected[l].far, kFloat32);
+    ExpectNear(actual.layers[l].inputs, expected[l].inputs, kFloat32);
+    ExpectNear(actual.layers[l].queries, expected[l].queries, kFloat32);
+    EXPECT_TRUE(actual.layers[l].gradients.values.empty());
   }
 }
 
-TEST(CollectMomentsTest, IsDeterministic) {
+INSTANTIATE_TEST_SUITE_P(Rules, MomentsTest,
+                         testing::Values(Case{0, 16}, Case{16, 0}, Case{32, 16}, Case{256, 48}));
+
+// The gradients themselves are tested with the pass; here which tokens of which windows are summed,
+// and how.
+TEST(GradientsTest, AreSummedBeyondThePrefixOfTheChosenWindows) {
   const test::TinyFixture tiny;
-  const Windows windows = {test::TinyTokens(90, 4)};
-  const auto executor = tiny.MakeExecutor(64);
-  const Moments first = Collect(*executor, windows, 32);
-  const Moments second = Collect(*executor, windows, 32);
-  EXPECT_EQ(first.layers[1].anchored_keys, second.layers[1].anchored_keys);
-  EXPECT_EQ(first.layers[1].values, second.layers[1].values);
+  const ModelConfig& config = tiny.config();
+  const int64_t n = config.kv_width();
+  const Windows windows = SomeWindows();
+  StatisticsOptions options;
+  options.anchor = 32;
+  options.exact_prefix = 16;
+  options.exact_window = 32;
+  options.gradient_windows = 3;  // 0, 1 and 2
+  options.seed = 9;
+  const Statistics actual = Collect(tiny, windows, options);
+  std::vector<KvMoments> expected(config.num_layers,
+                                  EmptyLayerStatistics(config, true)[0].gradients);
+  for (uint64_t w = 0; w < 3; ++w) {
+    const auto gradients =
+        test::RunTinyPass(tiny, windows[w], {16, 32}, 1,
+                          [&](int64_t t, std::span<const float> weights, double total) {
+                            return DrawLabel(weights, total, UniformAt(9, (w << 32) + t));
+                          });
+    for (int32_t l = 0; l < config.num_layers; ++l) {
+      for (int64_t t = 16; t < std::ssize(windows[w]); ++t) {
+        const auto row = [&](const std::vector<float>& rows) {
+          return std::vector<double>(rows.begin() + t * n, rows.begin() + (t + 1) * n);
+        };
+        AddToken(config, row(gradients.keys[l]), row(gradients.values[l]), t % 32, expected[l]);
+      }
+    }
+  }
+  EXPECT_EQ(actual.num_gradient_tokens, 84 + 21);
+  EXPECT_EQ(actual.num_far_tokens, 84 + 21 + 84);
+  for (int32_t l = 0; l < config.num_layers; ++l) {
+    // Sums of at most 100 products in float32.
+    ExpectNear(actual.layers[l].gradients, expected[l], 2 * 100 * 0x1p-24);
+  }
+
+  options.seed = 10;
+  EXPECT_NE(Collect(tiny, windows, options).layers[0].gradients.values,
+            actual.layers[0].gradients.values);
 }
 
-TEST(CollectMomentsTest, NoWindowsNoMoments) {
+void ExpectSame(const KvMoments& a, const KvMoments& b) {
+  EXPECT_EQ(a.unrotated_keys, b.unrotated_keys);
+  EXPECT_EQ(a.anchored_keys, b.anchored_keys);
+  EXPECT_EQ(a.values, b.values);
+}
+
+void ExpectSame(const Statistics& a, const Statistics& b) {
+  EXPECT_EQ(a.anchor, b.anchor);
+  EXPECT_EQ(a.exact_prefix, b.exact_prefix);
+  EXPECT_EQ(a.exact_window, b.exact_window);
+  EXPECT_EQ(a.num_tokens, b.num_tokens);
+  EXPECT_EQ(a.num_far_tokens, b.num_far_tokens);
+  EXPECT_EQ(a.num_gradient_tokens, b.num_gradient_tokens);
+  ASSERT_EQ(a.layers.size(), b.layers.size());
+  for (size_t l = 0; l < a.layers.size(); ++l) {
+    EXPECT_EQ(a.layers[l].inputs, b.layers[l].inputs);
+    EXPECT_EQ(a.layers[l].queries, b.layers[l].queries);
+    ExpectSame(a.layers[l].all, b.layers[l].all);
+    ExpectSame(a.layers[l].far, b.layers[l].far);
+    ExpectSame(a.layers[l].gradients, b.layers[l].gradients);
+  }
+}
+
+TEST(CollectStatisticsTest, IsTheSameInAnyBatchesAndWithAnyThreads) {
   const test::TinyFixture tiny;
-  const Moments moments = Collect(*tiny.MakeExecutor(64), {}, 32);
-  EXPECT_EQ(moments.num_tokens, 0);
-  EXPECT_EQ(moments.layers[0].values, std::vector<double>(32 * 32, 0.0));
+  StatisticsOptions options;
+  options.gradient_windows = 2;
+  options.num_threads = 1;
+  const Statistics together = Collect(tiny, SomeWindows(), options);
+  options.num_threads = 3;
+  options.batch_bytes = 1;
+  ExpectSame(Collect(tiny, SomeWindows(), options), together);
+}
+
+TEST(CollectStatisticsTest, ProgressEndsAtOne) {
+  const test::TinyFixture tiny;
+  StatisticsOptions options;
+  options.gradient_windows = 2;
+  options.batch_bytes = 1;
+  double last = 0;
+  const auto statistics =
+      CollectStatistics(*tiny.checkpoint, SomeWindows(), options, [&last](double share) {
+        EXPECT_GT(share, last);
+        last = share;
+      });
+  ASSERT_OK(statistics);
+  EXPECT_NEAR(last, 1, 1e-9);
+}
+
+TEST(CollectStatisticsTest, NoWindowsNoMoments) {
+  const test::TinyFixture tiny;
+  StatisticsOptions options;
+  options.gradient_windows = 2;
+  const Statistics statistics = Collect(tiny, {}, options);
+  EXPECT_EQ(statistics.num_tokens, 0);
+  EXPECT_EQ(statistics.layers[0].all.values, std::vector<double>(32 * 32, 0.0));
+  EXPECT_EQ(statistics.layers[0].gradients.values, std::vector<double>(32 * 32, 0.0));
+}
+
+TEST(CollectStatisticsTest, RefusesWhatCannotBeRun) {
+  const test::TinyFixture tiny;
+  const auto expect_refused = [&tiny](const Windows& windows, const StatisticsOptions& options,
+                                      const std::string& message) {
+    EXPECT_THAT(CollectStatistics(*tiny.checkpoint, windows, options, nullptr),
+                test::IsInvalid({message}));
+  };
+  expect_refused({{}}, {}, "window 0: expected 1 to 512 tokens, got 0");
+  expect_refused({{5}, test::TinyTokens(513, 1)}, {}, "window 1: expected 1 to 512 tokens");
+  expect_refused({{5, -1}}, {}, "token -1");
+  expect_refused({{288}}, {}, "token 288");
+  expect_refused({}, {.anchor = 24}, "anchor");
+  expect_refused({}, {.exact_prefix = -16}, "prefix");
+  expect_refused({}, {.exact_window = 1}, "window");
+  expect_refused({}, {.gradient_windows = -1}, "gradients");
+  expect_refused({}, {.num_threads = -1}, "threads");
+}
+
+test::TinyFixture WithNumber(const std::string& tensor, size_t index, float value) {
+  return test::TinyFixture([&](test::GgufBuilder& gguf) {
+    std::memcpy(gguf.FindTensor(tensor).data.data() + index * sizeof(float), &value, sizeof(float));
+  });
+}
+
+TEST(CollectStatisticsTest, NamesWhatIsNotFinite) {
+  const auto expect_named = [](const std::string& tensor, float value, const std::string& layer,
+                               const std::string& what) {
+    const test::TinyFixture tiny = WithNumber(tensor, 7, value);
+    StatisticsOptions options;
+    options.gradient_windows = 1;
+    EXPECT_THAT(CollectStatistics(*tiny.checkpoint, {{0, 5, 6, 7}}, options, nullptr),
+                test::IsInvalid({layer, what, "not finite"}))
+        << tensor;
+  };
+  const float infinity = std::numeric_limits<float>::infinity();
+  expect_named("token_embd.weight", std::nanf(""), "", "embedding");
+  expect_named("blk.0.attn_norm.weight", std::nanf(""), "layer 0", "norm");
+  expect_named("blk.1.attn_k.weight", infinity, "layer 1", "W_k");
+  expect_named("blk.1.ffn_down.weight", -infinity, "layer 1", "W_down");
+  expect_named("output.weight", std::nanf(""), "", "output");
+  // Finite weights, but their products are not.
+  const float most = std::numeric_limits<float>::max();
+  expect_named("blk.0.attn_k.weight", most, "layer 0", "activations");
+  expect_named("blk.1.ffn_down.weight", most, "layer 1", "activations");
+  expect_named("output_norm.weight", most, "", "output");
+}
+
+class ResumeTest : public testing::Test {
+ protected:
+  ResumeTest() {
+    options_.anchor = 32;
+    options_.gradient_windows = 2;
+    options_.seed = 3;
+    options_.batch_bytes = 1;  // every window is a batch
+    options_.resume_path = tiny_.folder.File("statistics.safetensors");
+  }
+
+  // Leaves the file as an interruption after the first batches does: the progress callback is the
+  // only way into a run, so a copy is taken there.
+  void Interrupt(int64_t windows_done) {
+    const std::string copy = tiny_.folder.File("copy");
+    const auto statistics =
+        CollectStatistics(*tiny_.checkpoint, SomeWindows(), options_, [&](double) {
+          const auto done = ReadStatistics(options_.resume_path, tiny_.config());
+          if (!done.ok() || done->windows_done != windows_done) return;
+          EXPECT_OK(test::WriteFile(copy, test::ReadFile(options_.resume_path)));
+        });
+    EXPECT_OK(statistics);
+    EXPECT_OK(test::WriteFile(options_.resume_path, test::ReadFile(copy)));
+    EXPECT_EQ(ReadStatistics(options_.resume_path, tiny_.config())->windows_done, windows_done);
+  }
+
+  test::TinyFixture tiny_;
+  StatisticsOptions options_;
+};
+
+TEST_F(ResumeTest, GivesTheSameBitForBit) {
+  StatisticsOptions plain = options_;
+  plain.resume_path = "";
+  const Statistics expected = Collect(tiny_, SomeWindows(), plain);
+  for (const int64_t done : {1, 2, 3}) {
+    Interrupt(done);
+    ExpectSame(Collect(tiny_, SomeWindows(), options_), expected);
+    // Now it is complete: nothing is run.
+    int calls = 0;
+    const auto again = CollectStatistics(*tiny_.checkpoint, SomeWindows(), options_,
+                                         [&calls](double) { ++calls; });
+    ASSERT_OK(again);
+    ExpectSame(*again, expected);
+    EXPECT_EQ(calls, 0);
+    std::filesystem::remove(options_.resume_path);
+  }
+}
+
+TEST_F(ResumeTest, RefusesAnotherRunsFile) {
+  Collect(tiny_, SomeWindows(), options_);
+  const std::string before = test::ReadFile(options_.resume_path);
+  const auto expect_refused = [&](const test::TinyFixture& tiny, const Windows& windows,
+                                  StatisticsOptions options, const std::string& what) {
+    options.resume_path = options_.resume_path;
+    EXPECT_THAT(CollectStatistics(*tiny.checkpoint, windows, options, nullptr),
+                test::FailsWith(absl::StatusCode::kFailedPrecondition,
+                                std::vector<std::string>{options_.resume_path, what}));
+  };
+  test::TinyModelOptions other;
+  other.seed = 2;
+  expect_refused(test::TinyFixture(nullptr, other), SomeWindows(), options_, "another model");
+  Windows windows = SomeWindows();
+  ++windows[3][99];
+  expect_refused(tiny_, windows, options_, "another text");
+  windows.pop_back();
+  expect_refused(tiny_, windows, options_, "another text");
+  const auto expect_option = [&](auto member, auto value, const std::string& what) {
+    StatisticsOptions options = options_;
+    options.*member = value;
+    expect_refused(tiny_, SomeWindows(), options, what);
+  };
+  expect_option(&StatisticsOptions::anchor, 64, "anchor 32");
+  expect_option(&StatisticsOptions::exact_prefix, 0, "exact prefix 16");
+  expect_option(&StatisticsOptions::exact_window, 16, "exact window 64");
+  expect_option(&StatisticsOptions::gradient_windows, 1, "2 windows with gradients");
+  expect_option(&StatisticsOptions::seed, 4, "seed 3");
+  EXPECT_EQ(test::ReadFile(options_.resume_path), before);
 }
 
 }  // namespace

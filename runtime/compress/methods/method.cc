@@ -65,7 +65,8 @@ std::vector<double> Reorder(const std::vector<double>& matrix, int64_t n, int64_
   std::vector<double> reordered(n * n);
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t j = i; j < n; ++j) {
-      const auto [row, column] = std::minmax(source(i), source(j));
+      const int64_t row = std::min(source(i), source(j));
+      const int64_t column = std::max(source(i), source(j));
       reordered[i * n + j] = matrix[row * n + column];
     }
   }
