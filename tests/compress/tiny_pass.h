@@ -30,11 +30,12 @@ inline TinyGradients RunTinyPass(const TinyFixture& tiny, const std::vector<Toke
   std::vector<LayerWeights> layers(config.num_layers);
   std::vector<float> x(num_tokens * config.hidden_size);
   EXPECT_TRUE(ReadEmbeddings(*tiny.checkpoint, tokens, x.data()).ok());
-  std::vector<std::vector<float>> inputs;
+  std::vector<std::vector<float>> inputs, middles;
   for (int32_t l = 0; l < config.num_layers; ++l) {
     EXPECT_TRUE(ReadLayer(*tiny.checkpoint, l, pool, &layers[l]).ok());
     inputs.push_back(x);
-    layer_pass.Forward(layers[l], num_tokens, x.data(), nullptr);
+    middles.emplace_back(x.size());
+    layer_pass.Forward(layers[l], num_tokens, nullptr, x.data(), middles[l].data());
   }
   HeadWeights head;
   EXPECT_TRUE(ReadHead(*tiny.checkpoint, pool, &head).ok());
@@ -51,8 +52,8 @@ inline TinyGradients RunTinyPass(const TinyFixture& tiny, const std::vector<Toke
   result.keys.assign(config.num_layers, zero);
   result.values.assign(config.num_layers, zero);
   for (int32_t l = config.num_layers - 1; l >= 0; --l) {
-    layer_pass.Backward(layers[l], num_tokens, inputs[l].data(), x.data(), result.keys[l].data(),
-                        result.values[l].data());
+    layer_pass.Backward(layers[l], num_tokens, inputs[l].data(), middles[l].data(), x.data(),
+                        result.keys[l].data(), result.values[l].data());
   }
   return result;
 }
