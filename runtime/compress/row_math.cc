@@ -10,7 +10,7 @@ namespace {
 constexpr int64_t kLanes = 16;
 constexpr int64_t kFloatSum = 1024;  // exponentials of a vocabulary that are summed in float32
 
-// e^x for x <= 88, within 2 units in the last place; 0 below -87 (float's normal numbers end
+// e^x for x <= 88, within 2 units in the last place; e^-87 below -87 (float's normal numbers end
 // there). NaN where x is not finite.
 inline float Exp(float x) {
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
@@ -29,7 +29,7 @@ inline float Exp(float x) {
   p = p * r * r + r + 1.0f;
   const uint32_t exponent = std::bit_cast<uint32_t>(rounded) - std::bit_cast<uint32_t>(kRound);
   const float scaled = std::bit_cast<float>(std::bit_cast<uint32_t>(p) + (exponent << 23));
-  return (x < -87.0f ? 0.0f : scaled) + (x - x);
+  return scaled + (x - x);
 }
 
 inline float Sigmoid(float x) { return 1.0f / (1.0f + Exp(std::min(-x, 87.0f))); }
