@@ -9,9 +9,9 @@
 
 #include "runtime/compress/statistics_file.h"
 #include "runtime/sampling/sampler.h"
+#include "tests/compress/model_pass.h"
 #include "tests/compress/reference_llama.h"
 #include "tests/compress/tiny_fixture.h"
-#include "tests/compress/tiny_pass.h"
 #include "tests/weights/status_matchers.h"
 
 namespace lorc {
@@ -141,10 +141,10 @@ TEST(GradientsTest, AreSummedBeyondThePrefixOfTheChosenWindows) {
                                   EmptyLayerStatistics(config, true)[0].gradients);
   for (uint64_t w = 0; w < 3; ++w) {
     const auto gradients =
-        test::RunTinyPass(tiny, windows[w], {16, 32}, 1,
-                          [&](int64_t t, std::span<const float> weights, double total) {
-                            return DrawLabel(weights, total, UniformAt(9, (w << 32) + t));
-                          });
+        test::RunPass(*tiny.checkpoint, windows[w], {16, 32}, 1,
+                      [&](int64_t t, std::span<const float> weights, double total) {
+                        return DrawLabel(weights, total, UniformAt(9, (w << 32) + t));
+                      });
     for (int32_t l = 0; l < config.num_layers; ++l) {
       for (int64_t t = 16; t < std::ssize(windows[w]); ++t) {
         const auto row = [&](const std::vector<float>& rows) {
