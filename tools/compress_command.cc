@@ -30,6 +30,7 @@ struct CompressCommand {
   int exact_prefix = 16;
   int exact_window = 64;
   int anchor = 256;
+  int segment_width = 32;
   int window = 1024;
   int calibration_windows = 15;
   uint64_t seed = 0;
@@ -42,7 +43,9 @@ struct CompressCommand {
     request.seed = seed;
     CompressionOptions& options = request.options;
     const bool lorc = method == "lorc";
-    options.method = lorc ? CompressionMethod::kLorc : CompressionMethod::kKvCore;
+    options.method = lorc               ? CompressionMethod::kLorc
+                     : method == "full" ? CompressionMethod::kFull
+                                        : CompressionMethod::kKvCore;
     options.keys = keys == "rebuilt" || (keys.empty() && lorc) ? KvLayoutKind::kRebuilt
                                                                : KvLayoutKind::kDirect;
     options.groups = groups;
@@ -62,10 +65,26 @@ struct CompressCommand {
     options.exact_prefix = lorc && app->count("--exact-prefix") == 0 ? 0 : exact_prefix;
     options.exact_window = lorc && app->count("--exact-window") == 0 ? 0 : exact_window;
     options.anchor = anchor;
+    options.segment_width = segment_width;
     return request;
   }
 
+  // Method full has no bases: options that shape them are mistakes.
+  absl::Status CheckFull() const {
+    if (method != "full") return absl::OkStatus();
+    for (const char* option : {"--keys", "--groups", "--ranks", "--uniform", "--target-kept",
+                               "--min-rank", "--threshold", "--anchor"}) {
+      if (app->count(option) == 0) continue;
+      return absl::InvalidArgumentError(
+          std::string(option) +
+          ": expected nothing with method full, which keeps all keys and values; use --latent-type "
+          "and --segment-width");
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Run() const {
+    LORC_RETURN_IF_ERROR(CheckFull());
     LORC_RETURN_IF_ERROR(CheckOutput());
     CompressRequest request = Request();
     if (!calibrate.empty()) {
@@ -111,6 +130,12 @@ struct CompressCommand {
   }
 };
 
+std::vector<std::string> TypeNames() {
+  std::vector<std::string> names;
+  for (const SegmentType type : kSegmentTypes) names.emplace_back(Name(type));
+  return names;
+}
+
 }  // namespace
 
 void AddCompressCommand(CLI::App& app, int* status) {
@@ -119,11 +144,13 @@ void AddCompressCommand(CLI::App& app, int* status) {
   command->app = sub;
   command->model.AddTo(*sub);
   sub->add_option("-o,--output", command->out, "The plan's file")->required();
-  sub->add_option("--method", command->method, "Method of the bases")
-      ->check(CLI::IsMember({"lorc", "kv-core"}))
+  sub->add_option("--method", command->method,
+                  "Method of the bases; full: none, all keys and values")
+      ->check(CLI::IsMember({"lorc", "kv-core", "full"}))
       ->capture_default_str();
   sub->add_option("--calibrate", command->calibrate,
-                  "Text file for statistics and measuring; without it the model writes its own");
+                  "Text file for statistics and measuring; without it the model writes its own "
+                  "(full: the plan is not measured)");
   sub->add_option("--keys", command->keys, "Layout of keys (lorc: rebuilt; kv-core: direct)")
       ->check(CLI::IsMember({"direct", "rebuilt"}));
   sub->add_option("--groups", command->groups, "Groups of KV heads that share a latent; 1 = joint")
@@ -140,8 +167,11 @@ void AddCompressCommand(CLI::App& app, int* status) {
                   "Layers whose cumulative condition number has a natural logarithm above this "
                   "keep their full cache");
   sub->add_option("--latent-type", command->latent_type,
-                  "Type of the latents (lorc: bf16; kv-core: int8)")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}));
+                  "Type of the latents (lorc: bf16; kv-core, full: int8)")
+      ->check(CLI::IsMember(TypeNames()));
+  sub->add_option("--segment-width", command->segment_width,
+                  "Numbers that share a scale and a minimum, of types that have those")
+      ->capture_default_str();
   sub->add_option("--exact-prefix", command->exact_prefix, "First tokens that stay exact (lorc: 0)")
       ->capture_default_str();
   sub->add_option("--exact-window", command->exact_window, "Latest tokens that are exact (lorc: 0)")

@@ -56,9 +56,8 @@ std::vector<double> NineOf(const std::vector<double>& energies) {
   return values;
 }
 
-std::vector<CacheSegment> Segments(int32_t rank, const CompressionOptions& options) {
-  return EqualSegments(options.latent_type, rank,
-                       HasScale(options.latent_type) ? options.segment_width : kMaxSegmentWidth);
+int32_t SegmentWidth(const CompressionOptions& options) {
+  return HasScale(options.latent_type) ? options.segment_width : kMaxSegmentWidth;
 }
 
 TensorPlan FullTensor(const ModelConfig& config) {
@@ -105,7 +104,7 @@ TensorPlan MakeTensor(const std::vector<Directions>& groups, int32_t rank, KvLay
   tensor.layout = layout;
   tensor.groups = static_cast<int32_t>(groups.size());
   tensor.rank = rank;
-  tensor.segments = Segments(rank, options);
+  tensor.segments = EqualSegments(options.latent_type, rank, SegmentWidth(options));
   double kept = 0;
   double total = 0;
   std::vector<double> energies;
@@ -124,6 +123,18 @@ TensorPlan MakeTensor(const std::vector<Directions>& groups, int32_t rank, KvLay
   tensor.facts.kept_energy = total > 0 ? std::clamp(kept / total, 0.0, 1.0) : 0.0;
   tensor.facts.singular_values = NineOf(energies);
   return tensor;
+}
+
+absl::StatusOr<BuiltPlan> BuildFullPlan(const ModelConfig& config,
+                                        const CompressionOptions& options) {
+  LORC_RETURN_IF_ERROR(options.Validate(config));
+  BuiltPlan built;
+  built.plan = KvPlan::Full(config, options.latent_type, SegmentWidth(options));
+  built.plan.exact_prefix = options.exact_prefix;
+  built.plan.exact_window = options.exact_window;
+  built.ranks.assign(config.num_layers, {config.kv_width(), config.kv_width()});
+  LORC_RETURN_IF_ERROR(built.plan.Validate(config));
+  return built;
 }
 
 ProgressiveOptions ProgressiveOptionsOf(const ModelConfig& config,
@@ -181,7 +192,15 @@ absl::Status CheckTargetKept(const ModelConfig& config, const std::vector<LayerS
 }  // namespace
 
 const char* Name(CompressionMethod method) {
-  return method == CompressionMethod::kLorc ? "lorc" : "kv-core";
+  switch (method) {
+    case CompressionMethod::kLorc:
+      return "lorc";
+    case CompressionMethod::kKvCore:
+      return "kv-core";
+    case CompressionMethod::kFull:
+      return "full";
+  }
+  return "";
 }
 
 absl::Status CompressionOptions::Validate(const ModelConfig& config) const {
@@ -274,6 +293,7 @@ absl::Status CheckSpectra(const ModelConfig& config, const std::vector<LayerSpec
 absl::StatusOr<BuiltPlan> BuildPlan(const ModelConfig& config,
                                     const std::vector<LayerSpectra>& spectra,
                                     const Moments* moments, const CompressionOptions& options) {
+  if (options.method == CompressionMethod::kFull) return BuildFullPlan(config, options);
   LORC_RETURN_IF_ERROR(CheckSpectra(config, spectra, options));
   const int64_t n = config.kv_width();
   const int64_t width = n / options.groups;

@@ -4,7 +4,8 @@
 // together; the latent is U_r^T k, so that the paper's factors are S_r V_r^T (what the layer then
 // computes) and U_r (what rebuilds). Data-free. kv-core (KV-CoRE, arXiv 2602.05929; Swift-SVD
 // Algorithm 1): C = sum y y^T = V S^2 V^T of the keys or values themselves; the latent is V_r^T y,
-// the best of its rank for these tokens.
+// the best of its rank for these tokens. full: no basis; keys and values as they are, in the
+// segments asked for.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +19,13 @@
 
 namespace lorc {
 
-enum class CompressionMethod { kLorc, kKvCore };
+enum class CompressionMethod { kLorc, kKvCore, kFull };
 
-const char* Name(CompressionMethod method);  // "lorc", "kv-core"
+const char* Name(CompressionMethod method);  // "lorc", "kv-core", "full"
 
 struct CompressionOptions {
   CompressionMethod method = CompressionMethod::kKvCore;
+  // full: has no use for what comes before latent_type, nor for the anchor.
   KvLayoutKind keys = KvLayoutKind::kDirect;  // direct or rebuilt; lorc: rebuilt
   int32_t groups = 1;                         // of KV heads that share a latent
   RankRule rank_rule = RankRule::kUniform;
@@ -65,8 +67,8 @@ absl::Status CheckSpectra(const ModelConfig& config, const std::vector<LayerSpec
                           const CompressionOptions& options);
 
 // The plan, and the ranks before they were rounded to what backends run. `moments` is needed by
-// kv-core (its anchor is the options'), else nullptr. Base and measurements are the caller's to
-// fill in.
+// kv-core (its anchor is the options'), else nullptr; full needs no spectra either. Base and
+// measurements are the caller's to fill in.
 struct BuiltPlan {
   KvPlan plan;
   std::vector<LayerRanks> ranks;

@@ -62,6 +62,9 @@ Windows Cut(const std::vector<TokenId>& tokens, int32_t window) {
 
 std::string PlanName(const CompressRequest& request) {
   const CompressionOptions& options = request.options;
+  if (options.method == CompressionMethod::kFull) {
+    return absl::StrCat(Name(options.method), "-", Name(options.latent_type));
+  }
   const std::string kept = options.min_rank.has_value()
                                ? absl::StrCat("min", *options.min_rank)
                                : absl::StrCat(std::lround(options.target_kept * 100), "%");
@@ -72,6 +75,10 @@ std::string PlanName(const CompressRequest& request) {
 std::map<std::string, std::string> DescribeOptions(const CompressRequest& request,
                                                    size_t calibration_windows) {
   const CompressionOptions& options = request.options;
+  if (options.method == CompressionMethod::kFull) {
+    return {{"latent_type", Name(options.latent_type)},
+            {"segment_width", absl::StrCat(options.segment_width)}};
+  }
   const char* rules[] = {"uniform", "progressive", "energy"};
   std::map<std::string, std::string> described = {
       {"keys", Name(options.keys)},
@@ -138,17 +145,22 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
   offline.max_sequence_tokens = request.window;
   offline.num_sequences = request.text.empty() ? kSampledAtOnce : 1;
 
-  // The weights first: what they do not allow is said before the model has written for minutes.
-  LORC_ASSIGN_OR_RETURN(const auto spectra,
-                        ComputeWeightSpectra(checkpoint, named("decomposing weights")));
-  LORC_RETURN_IF_ERROR(CheckSpectra(config, spectra, request.options));
+  // A full cache needs no decompositions or statistics.
+  const bool full = request.options.method == CompressionMethod::kFull;
+  const bool measures = !full || !request.text.empty();
   CompressResult result;
-  result.log_condition = LogConditions(spectra);
+  std::vector<LayerSpectra> spectra;
+  if (!full) {
+    // The weights first: what they do not allow is said before the model has written for minutes.
+    LORC_ASSIGN_OR_RETURN(spectra, ComputeWeightSpectra(checkpoint, named("decomposing weights")));
+    LORC_RETURN_IF_ERROR(CheckSpectra(config, spectra, request.options));
+    result.log_condition = LogConditions(spectra);
+  }
   Moments moments;
   SplitText split;
   EvaluationOptions evaluation;
   evaluation.window = request.window;
-  {
+  if (measures) {
     LORC_ASSIGN_OR_RETURN(
         const auto model,
         MakeOfflineModel(backend, checkpoint,
@@ -182,6 +194,7 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
   plan.options = DescribeOptions(request, split.calibration.size());
   plan.base_fingerprint = checkpoint.Fingerprint();
   plan.base_name = config.name;
+  if (!measures) return result;
   offline.num_sequences = 1;
   LORC_ASSIGN_OR_RETURN(const auto model, MakeOfflineModel(backend, checkpoint, plan, offline,
                                                            named("reading weights")));

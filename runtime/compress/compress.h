@@ -21,7 +21,8 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path);
 
 struct CompressRequest {
   CompressionOptions options;
-  std::string text;                  // calibration text; empty: the model writes its own
+  std::string text;                  // calibration text; empty: the model writes its own, but for
+                                     // method full, whose plan is then not measured
   int32_t window = 1024;             // tokens
   int32_t calibration_windows = 15;  // at most; spread evenly over the text
   int32_t measure_windows = 8;       // at most, none of those that were used for calibration
@@ -32,7 +33,7 @@ struct CompressRequest {
 struct CompressResult {
   KvPlan plan;
   std::vector<LayerRanks> ranks;      // before rounding
-  std::vector<double> log_condition;  // ln(kappa(W_k) kappa(W_v)) per layer
+  std::vector<double> log_condition;  // ln(kappa(W_k) kappa(W_v)) per layer; full: empty
   Evaluation full, compressed;        // on the windows kept for measuring
 };
 
