@@ -134,7 +134,7 @@ std::vector<Row> Rows(const ModelConfig& config) {
   for (const SegmentType type : {SegmentType::kInt8, SegmentType::kFp8, SegmentType::kInt4,
                                  SegmentType::kInt3, SegmentType::kInt2}) {
     rows.push_back(
-        {absl::StrFormat("full cache, %s per token", Name(type)), Row::Kind::kFull, Full(type)});
+        {absl::StrFormat("full cache, %s per token", Name(type)), Row::Kind::kMethod, Full(type)});
     if (type == SegmentType::kFp8 || type == SegmentType::kInt8) continue;
     rows.push_back({absl::StrFormat("full cache, %s per token, mixed", Name(type)),
                     Row::Kind::kFullMixed, Mixed(type)});
