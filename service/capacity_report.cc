@@ -51,7 +51,7 @@ CacheCapacity FullCapacity(const ModelFiles& files, const CacheSize& size,
 }
 
 std::string PlanLine(const KvPlan& plan, const std::string& full_type) {
-  if (plan.method == "full") return absl::StrCat("none: full cache in ", full_type);
+  if (plan.name == "full") return absl::StrCat("none: full cache in ", full_type);
   std::string line = absl::StrCat(plan.name, " (", plan.method, ")");
   if (plan.exact_prefix > 0) {
     absl::StrAppend(&line, ", first ", plan.exact_prefix, " tokens exact");

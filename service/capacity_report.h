@@ -17,7 +17,7 @@ struct TensorCapacity {
   int64_t bytes_per_token = 0;
 };
 
-// "bf16", "int8+bf16": each type of the segments once, in their order.
+// "bf16", "int8+int4": each type of the segments once, in their order.
 std::string SegmentTypes(const CacheTensor& tensor);
 
 TensorCapacity DescribeTensor(const TensorPlan& plan, const CacheTensor& tensor);

@@ -18,7 +18,9 @@ namespace lorc {
 namespace {
 
 // What the papers' methods are published with: no exact tokens, no quantised latents.
-bool AsPublished(const std::string& method) { return method != "loss" && method != "kv-core"; }
+bool AsPublished(const std::string& method) {
+  return method == "lorc" || method == "kq-svd" || method == "think";
+}
 
 // Share of the full cache's bytes where nothing says how small the plan shall be.
 constexpr double kDefaultShare = 0.16;
@@ -141,7 +143,24 @@ struct CompressCommand {
     return percent ? value / 100 : value;
   }
 
+  // Method full has no bases: options that shape them are mistakes.
+  absl::Status CheckFull() const {
+    if (method != "full") return absl::OkStatus();
+    for (const char* option :
+         {"--keys", "--groups", "--group-similar-heads", "--moments", "--bytes-per-token",
+          "--max-ppl-increase", "--ranks", "--uniform", "--target-kept", "--tail-energy",
+          "--min-rank", "--threshold", "--anchor", "--gradient-windows"}) {
+      if (!Given(option)) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat(option,
+                       ": expected nothing with method full, which keeps all keys and "
+                       "values; use --latent-type and --segment-width"));
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Run() const {
+    LORC_RETURN_IF_ERROR(CheckFull());
     LORC_RETURN_IF_ERROR(CheckOutput());
     std::string text;
     if (!calibrate.empty()) {
@@ -187,6 +206,12 @@ struct CompressCommand {
   }
 };
 
+std::vector<std::string> TypeNames() {
+  std::vector<std::string> names;
+  for (const SegmentType type : kSegmentTypes) names.emplace_back(Name(type));
+  return names;
+}
+
 }  // namespace
 
 void AddCompressCommand(CLI::App& app, int* status) {
@@ -195,8 +220,8 @@ void AddCompressCommand(CLI::App& app, int* status) {
   command->app = sub;
   command->model.AddTo(*sub);
   sub->add_option("-o,--output", command->out, "The plan's file")->required();
-  std::vector<std::string> methods;
-  std::string summaries = "How bases are found:";
+  std::vector<std::string> methods = {"full"};
+  std::string summaries = "How bases are found: full, none, all keys and values;";
   for (const Method& method : Methods()) {
     methods.emplace_back(method.name);
     absl::StrAppend(&summaries, " ", std::string(method.name), ", ", std::string(method.summary),
@@ -246,8 +271,9 @@ void AddCompressCommand(CLI::App& app, int* status) {
                   "Layers whose cumulative condition number has a natural logarithm above this "
                   "keep their full cache");
   sub->add_option("--latent-type", command->latent_type,
-                  "With rank options, the type of all numbers (loss, kv-core: int8; others: bf16)")
-      ->check(CLI::IsMember({"f32", "bf16", "fp8", "int8", "int4", "int3", "int2"}));
+                  "With rank options or method full, the type of all numbers (lorc, kq-svd, think: "
+                  "bf16; others: int8)")
+      ->check(CLI::IsMember(TypeNames()));
   sub->add_option("--segment-width", command->segment_width, "Numbers that share a scale")
       ->capture_default_str();
   sub->add_option("--exact-prefix", command->exact_prefix,

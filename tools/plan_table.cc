@@ -26,6 +26,20 @@ std::string Spectrum(const TensorFacts& facts) {
   return absl::StrFormat("%.3f %.4f", s[s.size() / 2] / s.front(), s.back() / s.front());
 }
 
+// "32 int8 + 64 int4": numbers of each type, over all groups.
+std::string Types(const TensorPlan& tensor) {
+  std::string types;
+  for (const SegmentType type : kSegmentTypes) {
+    int64_t width = 0;
+    for (const CacheSegment& segment : tensor.segments) {
+      if (segment.type == type) width += segment.width;
+    }
+    if (width == 0) continue;
+    absl::StrAppend(&types, types.empty() ? "" : " + ", tensor.groups * width, " ", Name(type));
+  }
+  return types;
+}
+
 void AddTensor(const TensorPlan& tensor, std::vector<std::string>* row) {
   const TensorFacts& facts = tensor.facts;
   row->push_back(Name(tensor.layout));
@@ -36,6 +50,7 @@ void AddTensor(const TensorPlan& tensor, std::vector<std::string>* row) {
                                             : "-");
   row->push_back(facts.effective_rank > 0 ? absl::StrFormat("%.3f", facts.effective_rank) : "-");
   row->push_back(Spectrum(facts));
+  row->push_back(Types(tensor));
   row->push_back(absl::StrCat(tensor.BytesPerToken()));
 }
 
@@ -43,8 +58,8 @@ void AddTensor(const TensorPlan& tensor, std::vector<std::string>* row) {
 
 std::string PlanTable(const KvPlan& plan) {
   Table table({"layer", "K layout", "rank", "kept", "energy", "cond(W)", "eff.rank", "s_mid s_min",
-               "B/token", "V layout", "rank", "kept", "energy", "cond(W)", "eff.rank",
-               "s_mid s_min", "B/token"});
+               "types", "B/token", "V layout", "rank", "kept", "energy", "cond(W)", "eff.rank",
+               "s_mid s_min", "types", "B/token"});
   int64_t kept = 0;
   int64_t full = 0;
   for (size_t i = 0; i < plan.layers.size(); ++i) {

@@ -77,8 +77,8 @@ HWY_INLINE void PutCodes(int64_t block_tokens, int64_t slot, int64_t width, cons
     part += Planes::High::Bytes(width, block_tokens);
   }
   auto* scales = reinterpret_cast<f16_t*>(part);
-  scales[slot] = steps.scale_half;
-  scales[block_tokens + slot] = steps.minimum_half;
+  scales[slot] = steps.scale;
+  scales[block_tokens + slot] = steps.minimum;
 }
 
 // Calls body(integral_constant<SegmentType>) with a type that has scales.

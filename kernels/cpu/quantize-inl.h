@@ -23,29 +23,10 @@
 HWY_BEFORE_NAMESPACE();
 namespace lorc::HWY_NAMESPACE {
 
-// Number = minimum + scale * code, both rounded to f16 before codes are taken, so that reading uses
-// what writing used.
+// Number = minimum + scale * code.
 struct Steps {
-  Steps() = default;
-  Steps(float scale_before, float minimum_before)
-      : scale_half(F32ToF16(scale_before)),
-        minimum_half(F32ToF16(minimum_before)),
-        scale(F16ToF32(scale_half)),
-        minimum(F16ToF32(minimum_half)) {}
-
-  f16_t scale_half = 0;
-  f16_t minimum_half = 0;
-  float scale = 0;
-  float minimum = 0;
-};
-
-// What one pass over the values with some steps finds.
-struct Fit {
-  Steps steps;
-  float error = INFINITY;  // sum of squares
-  float sum_u = 0;         // of the codes
-  float sum_uu = 0;
-  float sum_ux = 0;  // codes times values
+  f16_t scale = 0;
+  f16_t minimum = 0;
 };
 
 class SegmentQuantizer {
@@ -59,12 +40,15 @@ class SegmentQuantizer {
     if (!FindRange()) {
       // Not finite, or beyond what f16 holds: reading gives values that are not finite either.
       std::fill_n(codes, width_, uint8_t{0});
-      return {NAN, NAN};
+      return {F32ToF16(NAN), F32ToF16(NAN)};
     }
-    const Steps steps =
-        type_ == SegmentType::kInt8 ? StepsOf(smallest_, largest_ - smallest_) : BestSteps();
-    Encode(steps, codes);
-    return steps;
+    const Line line = type_ == SegmentType::kInt8 ? RangeLine(1) : BestLine();
+    const hn::Rebind<uint8_t, D> d8;
+    const hn::RebindToSigned<D> di;
+    for (int64_t i = 0; i < width_; i += kLanes) {
+      hn::StoreU(hn::DemoteTo(d8, hn::ConvertTo(di, Codes(line, i))), d8, codes + i);
+    }
+    return {F32ToF16(hn::GetLane(line.scale)), F32ToF16(hn::GetLane(line.minimum))};
   }
 
  private:
@@ -72,8 +56,27 @@ class SegmentQuantizer {
   using V = hn::Vec<D>;
   static constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
   static constexpr float kLargestF16 = 65504.0f;
+  static constexpr float kLeastF16 = 0x1p-24f;
 
-  static float Sum(V v) { return hn::GetLane(hn::SumOfLanes(D(), v)); }
+  // Scale and minimum, in every lane, rounded to f16 before codes are taken, so that reading uses
+  // what writing used.
+  struct Line {
+    V scale, minimum, inverse;
+  };
+
+  static V Set(float value) { return hn::Set(D(), value); }
+  static V Sum(V v) { return hn::SumOfLanes(D(), v); }
+
+  static Line MakeLine(V scale, V minimum) {
+    const D d;
+    const hn::Rebind<hwy::float16_t, D> dh;
+    const auto rounded = [&](V v) HWY_ATTR { return hn::PromoteTo(d, hn::DemoteTo(dh, v)); };
+    Line line;
+    line.scale = rounded(hn::Max(scale, Set(kLeastF16)));
+    line.minimum = rounded(minimum);
+    line.inverse = hn::Div(Set(1.0f), line.scale);
+    return line;
+  }
 
   bool FindRange() {
     const D d;
@@ -89,92 +92,87 @@ class SegmentQuantizer {
       poison = hn::Add(poison, hn::Sub(v, v));
     }
     smallest_ = hn::GetLane(hn::MinOfLanes(d, low));
-    largest_ = hn::GetLane(hn::MaxOfLanes(d, high));
-    mean_ = Sum(sum) / static_cast<float>(width_);
-    return Sum(poison) == 0.0f && std::abs(smallest_) <= kLargestF16 &&
-           largest_ - smallest_ <= kLargestF16 * max_code_;
+    range_ = hn::GetLane(hn::MaxOfLanes(d, high)) - smallest_;
+    mean_ = hn::Mul(Sum(sum), Set(1.0f / static_cast<float>(width_)));
+    return hn::GetLane(Sum(poison)) == 0.0f && std::abs(smallest_) <= kLargestF16 &&
+           range_ <= kLargestF16 * max_code_;
   }
 
-  Steps StepsOf(float minimum, float range) const {
-    constexpr float kLeastF16 = 0x1p-24f;
-    return {std::max(range / max_code_, kLeastF16), minimum};
+  // Over the middle `share` of the range.
+  Line RangeLine(float share) const {
+    return MakeLine(Set(share * range_ / max_code_), Set(smallest_ + 0.5f * (1 - share) * range_));
   }
 
-  V Codes(const Steps& steps, float inverse, int64_t i) const {
+  V Codes(const Line& line, int64_t i) const {
     const D d;
-    const V offset = hn::Sub(hn::LoadU(d, values_ + i), hn::Set(d, steps.minimum));
-    const V code = hn::Round(hn::Mul(offset, hn::Set(d, inverse)));
-    return hn::Min(hn::Max(code, hn::Zero(d)), hn::Set(d, max_code_));
+    const V offset = hn::Sub(hn::LoadU(d, values_ + i), line.minimum);
+    const V code = hn::Round(hn::Mul(offset, line.inverse));
+    return hn::Min(hn::Max(code, hn::Zero(d)), Set(max_code_));
   }
 
-  void Encode(const Steps& steps, uint8_t* HWY_RESTRICT codes) const {
-    const hn::Rebind<uint8_t, D> d8;
-    const hn::RebindToSigned<D> di;
-    const float inverse = 1.0f / steps.scale;
-    for (int64_t i = 0; i < width_; i += kLanes) {
-      hn::StoreU(hn::DemoteTo(d8, hn::ConvertTo(di, Codes(steps, inverse, i))), d8, codes + i);
-    }
-  }
-
-  Fit Try(const Steps& steps) const {
+  // The line's squared error; the line becomes the one that is best for its codes: regression of
+  // values on codes.
+  V TryAndRefit(Line& line) const {
     const D d;
-    const float inverse = 1.0f / steps.scale;
-    const V scale = hn::Set(d, steps.scale);
-    const V minimum = hn::Set(d, steps.minimum);
     V error = hn::Zero(d);
     V sum_u = hn::Zero(d);
     V sum_uu = hn::Zero(d);
     V sum_ux = hn::Zero(d);
     for (int64_t i = 0; i < width_; i += kLanes) {
       const V x = hn::LoadU(d, values_ + i);
-      const V u = Codes(steps, inverse, i);
-      const V off = hn::Sub(x, hn::MulAdd(scale, u, minimum));
+      const V u = Codes(line, i);
+      const V off = hn::Sub(x, hn::MulAdd(line.scale, u, line.minimum));
       error = hn::MulAdd(off, off, error);
       sum_u = hn::Add(sum_u, u);
       sum_uu = hn::MulAdd(u, u, sum_uu);
       // About the mean, which changes no covariance and keeps its digits.
-      sum_ux = hn::MulAdd(u, hn::Sub(x, hn::Set(d, mean_)), sum_ux);
+      sum_ux = hn::MulAdd(u, hn::Sub(x, mean_), sum_ux);
     }
-    return {steps, Sum(error), Sum(sum_u), Sum(sum_uu), Sum(sum_ux)};
-  }
-
-  // The steps that are best for the codes that `fit` found: a line through values over codes.
-  Steps Refit(const Fit& fit) const {
-    const float n = static_cast<float>(width_);
-    const float mean_u = fit.sum_u / n;
-    const float variance = fit.sum_uu - fit.sum_u * mean_u;
-    if (!(variance > 0) || !(fit.sum_ux > 0)) return fit.steps;  // all codes are the same
-    const float slope = fit.sum_ux / variance;
-    return StepsOf(mean_ - slope * mean_u, slope * max_code_);
+    sum_u = Sum(sum_u);
+    sum_ux = Sum(sum_ux);
+    const V mean_u = hn::Mul(sum_u, Set(1.0f / static_cast<float>(width_)));
+    const V variance = hn::NegMulAdd(sum_u, mean_u, Sum(sum_uu));
+    // Where all codes are the same, any line will do.
+    const V slope = hn::Div(sum_ux, hn::Max(variance, Set(kLeastVariance)));
+    line = MakeLine(slope, hn::NegMulAdd(slope, mean_u, mean_));
+    return Sum(error);
   }
 
   // Two starts, the whole range and the share of it that is right for normal numbers, each improved
-  // twice by turns of codes and steps (Lloyd's method); the best of all. The whole range is among
+  // twice by turns of codes and line (Lloyd's method); the best of all. The whole range is among
   // them, so no segment gets worse by it.
-  Steps BestSteps() const {
-    const float range = largest_ - smallest_;
+  Line BestLine() const {
     const float share = type_ == SegmentType::kInt2   ? 0.75f
                         : type_ == SegmentType::kInt3 ? 0.9f
                                                       : 0.95f;
-    Fit best;
-    for (const float part : {1.0f, share}) {
-      Steps steps = StepsOf(smallest_ + 0.5f * (1 - part) * range, part * range);
-      for (int turn = 0; turn < 3; ++turn) {
-        const Fit fit = Try(steps);
-        if (fit.error < best.error) best = fit;
-        steps = Refit(fit);
+    Line lines[2] = {RangeLine(1), RangeLine(share)};
+    Line best = lines[0];
+    V least = Set(INFINITY);
+    for (int turn = 0; turn < 3; ++turn) {
+      for (Line& line : lines) {
+        const Line tried = line;
+        const V error = TryAndRefit(line);
+        // Without branches, which would be guesses.
+        const auto better = hn::Lt(error, least);
+        least = hn::IfThenElse(better, error, least);
+        best.scale = hn::IfThenElse(better, tried.scale, best.scale);
+        best.minimum = hn::IfThenElse(better, tried.minimum, best.minimum);
+        best.inverse = hn::IfThenElse(better, tried.inverse, best.inverse);
       }
     }
-    return best.steps;
+    return best;
   }
+
+  // Below that of two different codes among as many as a segment has.
+  static constexpr float kLeastVariance = 0.5f;
 
   const SegmentType type_;
   const float max_code_;
   const float* HWY_RESTRICT values_;
   const int64_t width_;
   float smallest_ = 0;
-  float largest_ = 0;
-  float mean_ = 0;
+  float range_ = 0;
+  V mean_ = hn::Zero(D());
 };
 
 }  // namespace lorc::HWY_NAMESPACE

@@ -33,6 +33,7 @@ struct FarRule {
 
 class AttentionPass {
  public:
+  // The pool outlives this.
   AttentionPass(const ModelConfig& config, const FarRule& rule, ThreadPool& pool);
 
   // Rows of qkv: h*d queries, g*d keys, both rotated, g*d values. out [T, h*d]. Needs a
@@ -45,11 +46,18 @@ class AttentionPass {
                 float* qkv_gradient, float* far_keys, float* far_values);
 
  private:
-  // Rows of a head's queries with their scores.
+  // The query heads of one KV head at positions [begin, end): rows [position][head of G].
   struct Tile {
-    int64_t head = 0;
-    int64_t begin = 0;  // positions [begin, end)
+    int64_t kv_head = 0;
+    int64_t begin = 0;
     int64_t end = 0;
+  };
+  // What a thread needs for a tile.
+  struct Scratch {
+    float* queries = nullptr;        // [rows, d]
+    float* outs = nullptr;           // [rows, d]
+    float* probabilities = nullptr;  // [rows, end]
+    float* scores = nullptr;         // [rows, end]
   };
   // Gradients of one KV head's keys and values that one task sums, [T, d] each.
   struct Sums {
@@ -59,19 +67,27 @@ class AttentionPass {
     float* near_values = nullptr;
   };
 
-  int64_t width() const { return config_.query_width() + 2 * config_.kv_width(); }
-  // Probabilities [end - begin, end].
-  void Probabilities(const Tile& tile, const float* qkv, float* probabilities) const;
-  void BackwardTile(const Tile& tile, const float* qkv, const float* out_gradient, float* scratch,
-                    float* qkv_gradient, const Sums& sums) const;
-  void AddToSums(const Tile& tile, const float* qkv, const float* out_gradient,
-                 const float* probabilities, const float* scores, const Sums& sums) const;
+  int64_t width() const { return config_.query_width() + 2 * int64_t{config_.kv_width()}; }
+  Tile MakeTile(int64_t kv_head, int64_t index, int64_t num_tokens) const;
+  void TakeScratch(int64_t num_tokens, bool backward);
+  Scratch ScratchOf(int thread, int64_t num_tokens) const;
+  // Rows of a tile between an array [T, ...] whose rows lie `stride` floats apart and [rows, d].
+  void Gather(const Tile& tile, const float* heads, int64_t stride, float* rows) const;
+  void Scatter(const Tile& tile, const float* rows, float* heads, int64_t stride) const;
+
+  void Probabilities(const Tile& tile, const float* qkv, const Scratch& scratch) const;
+  void BackwardTile(const Tile& tile, const float* qkv, const float* out_gradient,
+                    const Scratch& scratch, float* qkv_gradient, const Sums& sums) const;
+  void AddToSums(const Tile& tile, const Scratch& scratch, const Sums& sums) const;
+  void AddUp(int64_t num_tokens, int64_t parts, float* qkv_gradient, float* far_keys,
+             float* far_values) const;
 
   const ModelConfig config_;
   const FarRule rule_;
+  const int64_t tile_tokens_;  // a multiple of the block
   ThreadPool& pool_;
-  std::vector<float> scratch_;  // of every thread: two tiles of scores
-  std::vector<float> sums_;     // of every task of Backward: Sums
+  mutable std::vector<float> scratch_;  // of every thread: Scratch
+  std::vector<float> sums_;             // of every task of Backward: Sums
 };
 
 }  // namespace lorc

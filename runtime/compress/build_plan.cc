@@ -75,10 +75,8 @@ std::vector<double> MeanEnergies(const std::vector<GroupBasis>& groups) {
   return energies;
 }
 
-// Segments of one type.
-std::vector<CacheSegment> Segments(int32_t rank, const CompressionOptions& options) {
-  return EqualSegments(options.latent_type, rank,
-                       HasScale(options.latent_type) ? options.segment_width : kMaxSegmentWidth);
+int32_t SegmentWidth(const CompressionOptions& options) {
+  return HasScale(options.latent_type) ? options.segment_width : kMaxSegmentWidth;
 }
 
 // out[i] = sum_j mix[i, j] rows[j], rows of `width` numbers.
@@ -278,14 +276,15 @@ absl::Status CheckRankRule(const ModelConfig& config, const CompressionOptions& 
 }  // namespace
 
 bool CompressionOptions::needs_text() const {
+  if (keeps_all()) return false;
   const MomentSource source = moments.value_or(method_info().moments);
   return method_info().needs_text || source == MomentSource::kText ||
          source == MomentSource::kInputs;
 }
 
 absl::Status CompressionOptions::Validate(const ModelConfig& config) const {
-  if (FindMethod(method) == nullptr) {
-    std::vector<std::string> names;
+  if (!keeps_all() && FindMethod(method) == nullptr) {
+    std::vector<std::string> names = {"full"};
     for (const Method& known : Methods()) names.emplace_back(known.name);
     return Expected("method", absl::StrJoin(names, ", "), method);
   }
@@ -299,6 +298,15 @@ absl::Status CompressionOptions::Validate(const ModelConfig& config) const {
   }
   LORC_RETURN_IF_ERROR(CheckRankRule(config, *this));
   return CheckExactTokens(*this);
+}
+
+absl::StatusOr<KvPlan> BuildFullPlan(const ModelConfig& config, const CompressionOptions& options) {
+  LORC_RETURN_IF_ERROR(options.Validate(config));
+  KvPlan plan = KvPlan::Full(config, options.latent_type, SegmentWidth(options));
+  plan.exact_prefix = options.exact_prefix;
+  plan.exact_window = options.exact_window;
+  LORC_RETURN_IF_ERROR(plan.Validate(config));
+  return plan;
 }
 
 absl::StatusOr<std::vector<LayerSpectra>> ComputeWeightSpectra(const Checkpoint& checkpoint,
@@ -446,7 +454,9 @@ absl::StatusOr<BuiltPlan> BuildPlan(const ModelConfig& config,
     built.ranks = ChooseRanks(config, spectra, bases, options);
     for (const LayerRanks& ranks : built.ranks) {
       for (const int32_t rank : {ranks.key, ranks.value}) {
-        segments.push_back(Segments(RoundRank(rank / options.groups, group_width), options));
+        segments.push_back(EqualSegments(options.latent_type,
+                                         RoundRank(rank / options.groups, group_width),
+                                         SegmentWidth(options)));
       }
     }
   }

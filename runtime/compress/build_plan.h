@@ -38,10 +38,14 @@ struct CompressionOptions {
 
   // INVALID_ARGUMENT names the option, what was expected and what came.
   absl::Status Validate(const ModelConfig& config) const;
+  bool keeps_all() const { return method == "full"; }
   // The method, which Validate has found.
   const Method& method_info() const { return *FindMethod(method); }
   bool needs_text() const;
 };
+
+// A full cache by options.keeps_all().
+absl::StatusOr<KvPlan> BuildFullPlan(const ModelConfig& config, const CompressionOptions& options);
 
 // Singular values of the layers' W_k and W_v.
 struct WeightSpectrum {

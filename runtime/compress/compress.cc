@@ -18,6 +18,7 @@ namespace {
 constexpr int32_t kSampledAtOnce = 16;  // sequences
 
 std::string PlanName(const CompressionOptions& options, const KvPlan& plan) {
+  if (options.keeps_all()) return absl::StrCat("full-", Name(options.latent_type));
   std::string size;
   if (options.bytes_per_token.has_value()) {
     size = absl::StrCat(plan.BytesPerToken(), "B");
@@ -33,6 +34,10 @@ std::string PlanName(const CompressionOptions& options, const KvPlan& plan) {
 std::map<std::string, std::string> DescribeOptions(const CompressRequest& request,
                                                    size_t calibration_windows) {
   const CompressionOptions& options = request.options;
+  if (options.keeps_all()) {
+    return {{"latent_type", Name(options.latent_type)},
+            {"segment_width", absl::StrCat(options.segment_width)}};
+  }
   std::map<std::string, std::string> described = {
       {"keys", Name(options.keys)},
       {"groups", absl::StrCat(options.groups)},
@@ -77,7 +82,7 @@ absl::Status CheckRequest(const CompressRequest& request, const ModelConfig& con
         "--window: expected 32 to ", config.context_length, " tokens, got ", request.window));
   }
   const int32_t exact = options.exact_prefix + options.exact_window;
-  if (options.method_info().needs_gradients && request.window <= exact) {
+  if (!options.keeps_all() && options.method_info().needs_gradients && request.window <= exact) {
     return absl::InvalidArgumentError(absl::StrCat("--window: expected more than the ", exact,
                                                    " tokens of the exact prefix and window, "
                                                    "beyond which method ",
@@ -104,7 +109,11 @@ class PlanMaker {
 
   // The plan of the request's options.
   absl::Status Make(const CompressionOptions& options) {
-    LORC_ASSIGN_OR_RETURN(built_, BuildPlan(checkpoint_.config(), spectra_, bases_, options));
+    if (options.keeps_all()) {
+      LORC_ASSIGN_OR_RETURN(built_.plan, BuildFullPlan(checkpoint_.config(), options));
+    } else {
+      LORC_ASSIGN_OR_RETURN(built_, BuildPlan(checkpoint_.config(), spectra_, bases_, options));
+    }
     OfflineOptions offline;
     offline.weight_type = request_.weight_type;
     offline.max_sequence_tokens = request_.window;
@@ -171,14 +180,16 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
     return [&stage, name](double share) { stage(name, share); };
   };
 
-  // The weights first: what they do not allow is said before the model has written for minutes.
-  LORC_ASSIGN_OR_RETURN(const auto spectra,
-                        ComputeWeightSpectra(checkpoint, named("decomposing weights")));
   CompressRequest resolved = request;
   CompressionOptions& options = resolved.options;
-  LORC_RETURN_IF_ERROR(CheckSpectra(config, spectra, options));
   CompressResult result;
-  result.log_condition = LogConditions(spectra);
+  std::vector<LayerSpectra> spectra;
+  if (!options.keeps_all()) {
+    // The weights first: what they do not allow is said before the model has written for minutes.
+    LORC_ASSIGN_OR_RETURN(spectra, ComputeWeightSpectra(checkpoint, named("decomposing weights")));
+    LORC_RETURN_IF_ERROR(CheckSpectra(config, spectra, options));
+    result.log_condition = LogConditions(spectra);
+  }
   SplitText split;
   {
     OfflineOptions offline;
@@ -219,9 +230,12 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
     LORC_ASSIGN_OR_RETURN(statistics, CollectStatistics(checkpoint, split.calibration, gather,
                                                         named("gathering statistics")));
   }
-  LORC_ASSIGN_OR_RETURN(const ModelBases bases,
-                        ComputeBases(checkpoint, options.needs_text() ? &statistics : nullptr,
-                                     options, named("computing bases")));
+  ModelBases bases;
+  if (!options.keeps_all()) {
+    LORC_ASSIGN_OR_RETURN(
+        bases, ComputeBases(checkpoint, options.needs_text() ? &statistics : nullptr, options,
+                            named("computing bases")));
+  }
   PlanMaker maker(backend, checkpoint, resolved, spectra, bases, split.measuring, result.full,
                   stage);
   LORC_RETURN_IF_ERROR(request.limit.has_value() ? maker.Search(&options) : maker.Make(options));

@@ -5,13 +5,12 @@
 
 #include "runtime/compress/layer_pass.h"
 #include "runtime/compress/products.h"
-#include "runtime/compress/vector_math.h"
+#include "runtime/compress/row_math.h"
 
 namespace lorc {
 namespace {
 
 constexpr int64_t kLogitBytes = int64_t{64} << 20;  // of the logits held at once
-constexpr int64_t kSumPiece = 1024;                 // weights that are summed in float32
 
 }  // namespace
 
@@ -49,14 +48,7 @@ std::vector<float> HeadPass::Backward(const HeadWeights& weights, int64_t num_to
              {weights.output.data(), hidden}, Output::kStore, logits_.data(), vocabulary);
     pool_.ParallelFor(num_rows, [&](int64_t row, int) {
       float* z = logits_.data() + row * vocabulary;
-      const float largest = MaxOf(z, vocabulary);
-      double total = 0;
-      for (int64_t begin = 0; begin < vocabulary; begin += kSumPiece) {
-        const int64_t count = std::min(kSumPiece, vocabulary - begin);
-        float* piece = z + begin;
-        for (int64_t i = 0; i < count; ++i) piece[i] = ExpOf(piece[i] - largest);
-        total += SumOf<float>(count, [piece](int64_t i) { return piece[i]; });
-      }
+      const double total = Exponentials(vocabulary, z);
       const TokenId chosen = label(first + row, {z, static_cast<size_t>(vocabulary)}, total);
       log_probabilities[first + row] = static_cast<float>(std::log(z[chosen]) - std::log(total));
       const auto inverse = static_cast<float>(1.0 / total);
@@ -67,8 +59,8 @@ std::vector<float> HeadPass::Backward(const HeadWeights& weights, int64_t num_to
              {weights.output.data(), hidden}, Output::kStore, by_normalized.data(), hidden);
     std::copy_n(rows, num_rows * hidden, normalized_.data());
     std::fill_n(rows, num_rows * hidden, 0.0f);
-    AddRmsNormGradient(pool_, weights.norm, config_.rms_norm_epsilon, num_rows, normalized_.data(),
-                       by_normalized.data(), rows);
+    AddRmsNormGradientRows(pool_, weights.norm, config_.rms_norm_epsilon, num_rows,
+                           normalized_.data(), by_normalized.data(), rows);
   }
   return log_probabilities;
 }

@@ -1,10 +1,9 @@
 #include "runtime/compress/layer_pass.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "runtime/compress/products.h"
-#include "runtime/compress/vector_math.h"
+#include "runtime/compress/row_math.h"
 
 namespace lorc {
 namespace {
@@ -20,41 +19,23 @@ void ForRows(ThreadPool& pool, int64_t num_rows, const Body& body) {
   });
 }
 
-// 1 / rms(x).
-float InverseRms(const float* x, int64_t width, float epsilon) {
-  const float square = SumOf<float>(width, [x](int64_t i) { return x[i] * x[i]; });
-  return 1.0f / std::sqrt(square / static_cast<float>(width) + epsilon);
-}
-
 }  // namespace
 
 void RmsNormRows(ThreadPool& pool, const std::vector<float>& gain, float epsilon, int64_t num_rows,
                  const float* x, float* y) {
   const int64_t width = std::ssize(gain);
   ForRows(pool, num_rows, [&](int64_t row) {
-    const float* from = x + row * width;
-    float* to = y + row * width;
-    const float inverse = InverseRms(from, width, epsilon);
-    for (int64_t i = 0; i < width; ++i) to[i] = from[i] * inverse * gain[i];
+    RmsNorm(epsilon, width, gain.data(), x + row * width, y + row * width);
   });
 }
 
-// y_i = g_i x_i r with r = (mean x^2 + e)^(-1/2), so dr/dx_i = -r^3 x_i / D and
-// x'_i = r g_i y'_i - r^3 x_i / D sum_j g_j y'_j x_j.
-void AddRmsNormGradient(ThreadPool& pool, const std::vector<float>& gain, float epsilon,
-                        int64_t num_rows, const float* x, const float* y_gradient,
-                        float* x_gradient) {
+void AddRmsNormGradientRows(ThreadPool& pool, const std::vector<float>& gain, float epsilon,
+                            int64_t num_rows, const float* x, const float* y_gradient,
+                            float* x_gradient) {
   const int64_t width = std::ssize(gain);
   ForRows(pool, num_rows, [&](int64_t row) {
-    const float* from = x + row * width;
-    const float* by_y = y_gradient + row * width;
-    float* by_x = x_gradient + row * width;
-    const float* g = gain.data();
-    const float r = InverseRms(from, width, epsilon);
-    const float sum =
-        SumOf<float>(width, [g, by_y, from](int64_t i) { return g[i] * by_y[i] * from[i]; });
-    const float along = r * r * r * sum / static_cast<float>(width);
-    for (int64_t i = 0; i < width; ++i) by_x[i] += r * g[i] * by_y[i] - along * from[i];
+    AddRmsNormGradient(epsilon, width, gain.data(), x + row * width, y_gradient + row * width,
+                       x_gradient + row * width);
   });
 }
 
@@ -101,46 +82,38 @@ void LayerPass::FfnForward(const LayerWeights& weights, int64_t num_tokens, floa
     ComputeGateUp(weights, num_rows, rows);
     ForRows(pool_, num_rows, [&](int64_t row) {
       const float* gate = gate_up_.data() + row * 2 * ffn;
-      const float* up = gate + ffn;
-      float* out = gated_.data() + row * ffn;
-      for (int64_t i = 0; i < ffn; ++i) out[i] = gate[i] * Sigmoid(gate[i]) * up[i];
+      GatedSilu(ffn, gate, gate + ffn, gated_.data() + row * ffn);
     });
     Multiply(pool_, Transposed::kYes, num_rows, hidden, ffn, {gated_.data(), ffn},
              {weights.down.data(), ffn}, Output::kAdd, rows, hidden);
   }
 }
 
-void LayerPass::FfnBackward(const LayerWeights& weights, int64_t num_tokens, float* gradient) {
+void LayerPass::FfnBackward(const LayerWeights& weights, int64_t num_tokens, const float* middle,
+                            float* gradient) {
   const int64_t hidden = config_.hidden_size;
   const int64_t ffn = config_.ffn_size;
   for (int64_t first = 0; first < num_tokens; first += kFfnRows) {
     const int64_t num_rows = std::min(kFfnRows, num_tokens - first);
-    const float* middle = middle_.data() + first * hidden;
+    const float* middle_rows = middle + first * hidden;
     float* rows = gradient + first * hidden;
-    ComputeGateUp(weights, num_rows, middle);
+    ComputeGateUp(weights, num_rows, middle_rows);
     Multiply(pool_, Transposed::kNo, num_rows, ffn, hidden, {rows, hidden},
              {weights.down.data(), ffn}, Output::kStore, gated_.data(), ffn);
-    // silu(x) = x s with s = sigmoid(x); silu'(x) = s + x s (1 - s).
     ForRows(pool_, num_rows, [&](int64_t row) {
       float* gate = gate_up_.data() + row * 2 * ffn;
-      float* up = gate + ffn;
-      const float* by_gated = gated_.data() + row * ffn;
-      for (int64_t i = 0; i < ffn; ++i) {
-        const float s = Sigmoid(gate[i]);
-        const float silu = gate[i] * s;
-        gate[i] = by_gated[i] * up[i] * (s + silu * (1.0f - s));
-        up[i] = by_gated[i] * silu;
-      }
+      GatedSiluGradient(ffn, gated_.data() + row * ffn, gate, gate + ffn);
     });
     Multiply(pool_, Transposed::kNo, num_rows, hidden, 2 * ffn, {gate_up_.data(), 2 * ffn},
              {weights.gate_up.data(), hidden}, Output::kStore, normalized_.data(), hidden);
-    AddRmsNormGradient(pool_, weights.ffn_norm, config_.rms_norm_epsilon, num_rows, middle,
-                       normalized_.data(), rows);
+    AddRmsNormGradientRows(pool_, weights.ffn_norm, config_.rms_norm_epsilon, num_rows, middle_rows,
+                           normalized_.data(), rows);
   }
 }
 
-void LayerPass::Forward(const LayerWeights& weights, int64_t num_tokens, float* x,
-                        const std::function<void(const LayerActivations&)>& see) {
+void LayerPass::Forward(const LayerWeights& weights, int64_t num_tokens,
+                        const std::function<void(const LayerActivations&)>& see, float* x,
+                        float* middle) {
   const int64_t hidden = config_.hidden_size;
   ComputeQkv(weights, num_tokens, x);
   if (see) see({num_tokens, normalized_.data(), qkv_.data()});
@@ -149,22 +122,17 @@ void LayerPass::Forward(const LayerWeights& weights, int64_t num_tokens, float* 
   Multiply(pool_, Transposed::kYes, num_tokens, hidden, config_.query_width(),
            {attended_.data(), config_.query_width()},
            {weights.attention_output.data(), config_.query_width()}, Output::kAdd, x, hidden);
+  if (middle != nullptr) std::copy_n(x, num_tokens * hidden, middle);
   FfnForward(weights, num_tokens, x);
 }
 
 void LayerPass::Backward(const LayerWeights& weights, int64_t num_tokens, const float* x,
-                         float* gradient, float* far_keys, float* far_values) {
+                         const float* middle, float* gradient, float* far_keys, float* far_values) {
   const int64_t hidden = config_.hidden_size;
   const int64_t query_width = config_.query_width();
+  FfnBackward(weights, num_tokens, middle, gradient);
   ComputeQkv(weights, num_tokens, x);
   Rotate(num_tokens);
-  attention_.Forward(num_tokens, qkv_.data(), attended_.data());
-  middle_.assign(x, x + num_tokens * hidden);
-  Multiply(pool_, Transposed::kYes, num_tokens, hidden, query_width,
-           {attended_.data(), query_width}, {weights.attention_output.data(), query_width},
-           Output::kAdd, middle_.data(), hidden);
-
-  FfnBackward(weights, num_tokens, gradient);
   Multiply(pool_, Transposed::kNo, num_tokens, query_width, hidden, {gradient, hidden},
            {weights.attention_output.data(), query_width}, Output::kStore, attended_.data(),
            query_width);
@@ -177,8 +145,8 @@ void LayerPass::Backward(const LayerWeights& weights, int64_t num_tokens, const 
   });
   Multiply(pool_, Transposed::kNo, num_tokens, hidden, width(), {qkv_gradient_.data(), width()},
            {weights.qkv.data(), hidden}, Output::kStore, normalized_.data(), hidden);
-  AddRmsNormGradient(pool_, weights.attention_norm, config_.rms_norm_epsilon, num_tokens, x,
-                     normalized_.data(), gradient);
+  AddRmsNormGradientRows(pool_, weights.attention_norm, config_.rms_norm_epsilon, num_tokens, x,
+                         normalized_.data(), gradient);
 }
 
 }  // namespace lorc

@@ -1,5 +1,5 @@
 // One LLaMA layer over one whole window in float32, forward and backward (by activations, not by
-// weights). Backward recomputes what it needs from the layer's input.
+// weights). Backward recomputes what it needs from the layer's input and m.
 //
 // x [T, D]: m = x + W_o attend(R W_q n, R W_k n, W_v n), n = rms_norm(x);
 //           y = m + W_down (silu(W_gate n') * (W_up n')), n' = rms_norm(m).
@@ -28,9 +28,9 @@ struct LayerActivations {
 void RmsNormRows(ThreadPool& pool, const std::vector<float>& gain, float epsilon, int64_t num_rows,
                  const float* x, float* y);
 // Adds to x_gradient what y_gradient means for x.
-void AddRmsNormGradient(ThreadPool& pool, const std::vector<float>& gain, float epsilon,
-                        int64_t num_rows, const float* x, const float* y_gradient,
-                        float* x_gradient);
+void AddRmsNormGradientRows(ThreadPool& pool, const std::vector<float>& gain, float epsilon,
+                            int64_t num_rows, const float* x, const float* y_gradient,
+                            float* x_gradient);
 
 class LayerPass {
  public:
@@ -38,14 +38,15 @@ class LayerPass {
   LayerPass(const ModelConfig& config, const FarRule& rule, const Rotation& rotation,
             ThreadPool& pool);
 
-  // x [T, D] becomes the layer's output. Needs a SingleThreadedBlas, as does Backward.
-  void Forward(const LayerWeights& weights, int64_t num_tokens, float* x,
-               const std::function<void(const LayerActivations&)>& see);
+  // x [T, D] becomes the layer's output. `middle` [T, D] gets m; may be nullptr, as may `see`.
+  // Needs a SingleThreadedBlas, as does Backward.
+  void Forward(const LayerWeights& weights, int64_t num_tokens,
+               const std::function<void(const LayerActivations&)>& see, float* x, float* middle);
 
-  // gradient [T, D] by the layer's output becomes the one by its input x [T, D]. far_keys (before
-  // RoPE), far_values [T, g*d]: gradients through far queries.
-  void Backward(const LayerWeights& weights, int64_t num_tokens, const float* x, float* gradient,
-                float* far_keys, float* far_values);
+  // gradient [T, D] by the layer's output becomes the one by its input x [T, D], middle as Forward
+  // gave it. far_keys (before RoPE), far_values [T, g*d]: gradients through far queries.
+  void Backward(const LayerWeights& weights, int64_t num_tokens, const float* x,
+                const float* middle, float* gradient, float* far_keys, float* far_values);
 
  private:
   int64_t width() const { return config_.query_width() + 2 * config_.kv_width(); }
@@ -54,7 +55,8 @@ class LayerPass {
   // W_gate n' and W_up n' of rows [0, num_rows) of `middle`.
   void ComputeGateUp(const LayerWeights& weights, int64_t num_rows, const float* middle);
   void FfnForward(const LayerWeights& weights, int64_t num_tokens, float* x);
-  void FfnBackward(const LayerWeights& weights, int64_t num_tokens, float* gradient);
+  void FfnBackward(const LayerWeights& weights, int64_t num_tokens, const float* middle,
+                   float* gradient);
 
   const ModelConfig config_;
   const Rotation& rotation_;
@@ -65,7 +67,6 @@ class LayerPass {
   std::vector<float> qkv_;           // [T, h*d + 2*g*d]
   std::vector<float> qkv_gradient_;  // as qkv_
   std::vector<float> attended_;      // [T, h*d]
-  std::vector<float> middle_;        // m [T, D]
   std::vector<float> gate_up_;       // [rows, 2*F]
   std::vector<float> gated_;         // [rows, F]
 };

@@ -4,7 +4,7 @@
 #include <atomic>
 
 #include "absl/strings/str_cat.h"
-#include "runtime/compress/vector_math.h"
+#include "runtime/compress/row_math.h"
 #include "runtime/weights/status_macros.h"
 #include "runtime/weights/tensor_role.h"
 

@@ -8,7 +8,7 @@
 namespace lorc {
 namespace {
 
-constexpr int64_t kTileRows = 256;
+constexpr int64_t kTileRows = 512;
 constexpr int64_t kTileColumns = 512;
 constexpr int64_t kOuterRows = 256;
 

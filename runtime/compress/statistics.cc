@@ -11,8 +11,8 @@
 #include "runtime/compress/model_weights.h"
 #include "runtime/compress/moment_sums.h"
 #include "runtime/compress/products.h"
+#include "runtime/compress/row_math.h"
 #include "runtime/compress/statistics_file.h"
-#include "runtime/compress/vector_math.h"
 #include "runtime/sampling/sampler.h"
 #include "runtime/weights/status_macros.h"
 
@@ -114,8 +114,9 @@ class Collector {
     int64_t index = 0;
     int64_t num_tokens = 0;
     bool with_gradients = false;
-    std::vector<float> x;                    // [T, D]: the residual, then its gradient
-    std::vector<std::vector<float>> inputs;  // of every layer, for gradients
+    std::vector<float> x;  // [T, D]: the residual, then its gradient
+    // For gradients, of every layer [T, D]: its input and what its FFN gets.
+    std::vector<std::vector<float>> inputs, middles;
   };
 
   // Continues what the file holds, or starts anew.
@@ -169,7 +170,7 @@ class Collector {
     int64_t bytes = 0;
     int64_t end = begin;
     for (; end < std::ssize(windows_); ++end) {
-      const int64_t copies = with_gradients_[end] ? config_.num_layers + 1 : 1;
+      const int64_t copies = with_gradients_[end] ? 2 * config_.num_layers + 1 : 1;
       bytes += copies * std::ssize(windows_[end]) * config_.hidden_size *
                static_cast<int64_t>(sizeof(float));
       if (bytes > options_.batch_bytes && end > begin) break;
@@ -224,14 +225,18 @@ class Collector {
     for (int32_t l = 0; l < config_.num_layers; ++l) {
       LORC_RETURN_IF_ERROR(ReadLayer(checkpoint_, l, pool_, &weights));
       for (Window& window : batch) {
-        if (window.with_gradients) window.inputs.push_back(window.x);
+        float* middle = nullptr;
+        if (window.with_gradients) {
+          window.inputs.push_back(window.x);
+          middle = window.middles.emplace_back(window.x.size()).data();
+        }
         bool finite = true;
-        layer_pass_.Forward(
-            weights, window.num_tokens, window.x.data(), [&](const LayerActivations& activations) {
-              const int64_t width = config_.query_width() + 2 * int64_t{config_.kv_width()};
-              finite = AllFinite(activations.qkv, window.num_tokens * width);
-              sums_.AddActivations(activations, &done_.statistics.layers[l]);
-            });
+        const auto see = [&](const LayerActivations& activations) {
+          const int64_t width = config_.query_width() + 2 * int64_t{config_.kv_width()};
+          finite = AllFinite(activations.qkv, window.num_tokens * width);
+          sums_.AddActivations(activations, &done_.statistics.layers[l]);
+        };
+        layer_pass_.Forward(weights, window.num_tokens, see, window.x.data(), middle);
         if (!finite || !AllFinite(window.x.data(), std::ssize(window.x))) {
           return NotFinite(l, "activations");
         }
@@ -268,14 +273,15 @@ class Collector {
       for (Window& window : batch) {
         keys.resize(window.num_tokens * config_.kv_width());
         values.resize(keys.size());
-        layer_pass_.Backward(weights, window.num_tokens, window.inputs[l].data(), window.x.data(),
-                             keys.data(), values.data());
+        layer_pass_.Backward(weights, window.num_tokens, window.inputs[l].data(),
+                             window.middles[l].data(), window.x.data(), keys.data(), values.data());
         for (const std::vector<float>* gradient : {&window.x, &keys, &values}) {
           if (!AllFinite(gradient->data(), std::ssize(*gradient))) return NotFinite(l, "gradients");
         }
         sums_.AddGradients(window.num_tokens, keys.data(), values.data(),
                            &done_.statistics.layers[l].gradients);
         window.inputs.pop_back();
+        window.middles.pop_back();
         Report(kBackwardCost * static_cast<double>(window.num_tokens));
       }
     }

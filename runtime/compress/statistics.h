@@ -60,7 +60,7 @@ struct StatisticsOptions {
 
   int32_t num_threads = 0;  // 0: one per available core; results do not depend on it
   // Windows run together, so that a layer's weights are read once for all: as many, at least one,
-  // as keep their layers' inputs (T * D * 4 bytes; for gradients those of all layers) below this.
+  // as keep their residuals (T * D * 4 bytes; for gradients that twice for each layer) below this.
   int64_t batch_bytes = int64_t{1} << 30;
   // A file that the statistics are saved to after every batch and continued from where it is there
   // (runtime/compress/statistics_file.h); empty: none. Results are the same bit for bit. One that

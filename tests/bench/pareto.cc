@@ -39,7 +39,7 @@ constexpr auto kRebuilt = KvLayoutKind::kRebuilt;
 constexpr int32_t kWindow = 1024;
 
 struct Row {
-  enum class Kind { kMethod, kKeysOnly, kFull, kFullMixed, kPerChannel };
+  enum class Kind { kMethod, kKeysOnly, kFullMixed, kPerChannel };
   std::string name;
   Kind kind = Kind::kMethod;
   CompressionOptions options;
@@ -86,9 +86,17 @@ CompressionOptions Loss(KvLayoutKind keys, int64_t bytes, int32_t anchor) {
   return options;
 }
 
-CompressionOptions OfType(SegmentType type) {
+CompressionOptions Full(SegmentType type) {
   CompressionOptions options;
+  options.method = "full";
   options.latent_type = type;
+  return options;
+}
+
+// Everything is kept, mixed inside its segments.
+CompressionOptions Mixed(SegmentType type) {
+  CompressionOptions options = KvCore(kDirect, 1, type, 16, 64);
+  options.groups = 0;  // one per KV head
   return options;
 }
 
@@ -126,26 +134,16 @@ std::vector<Row> Rows(const ModelConfig& config) {
   for (const SegmentType type : {SegmentType::kInt8, SegmentType::kFp8, SegmentType::kInt4,
                                  SegmentType::kInt3, SegmentType::kInt2}) {
     rows.push_back(
-        {absl::StrFormat("full cache, %s per token", Name(type)), Row::Kind::kFull, OfType(type)});
+        {absl::StrFormat("full cache, %s per token", Name(type)), Row::Kind::kMethod, Full(type)});
     if (type == SegmentType::kFp8 || type == SegmentType::kInt8) continue;
     rows.push_back({absl::StrFormat("full cache, %s per token, mixed", Name(type)),
-                    Row::Kind::kFullMixed, OfType(type)});
+                    Row::Kind::kFullMixed, Mixed(type)});
   }
   for (const int32_t bits : {4, 3, 2}) {
     rows.push_back({absl::StrFormat("full cache, int%d, keys per channel over 32 tokens", bits),
-                    Row::Kind::kPerChannel, CompressionOptions(), bits});
+                    Row::Kind::kPerChannel, Full(SegmentType::kF32), bits});
   }
   return rows;
-}
-
-// A full cache of one type, with the exact tokens of the other plans.
-KvPlan FullPlan(const ModelConfig& config, SegmentType type) {
-  const CompressionOptions defaults;
-  KvPlan plan = HasScale(type) ? KvPlan::Full(config, type, defaults.segment_width)
-                               : KvPlan::Full(config, type);
-  plan.exact_prefix = defaults.exact_prefix;
-  plan.exact_window = defaults.exact_window;
-  return plan;
 }
 
 // Bases that keep everything as it is, so that only the mix of a plan's segments remains.
@@ -200,10 +198,8 @@ class Pareto {
   absl::StatusOr<Result> Run(const Row& row) {
     Result result;
     KvPlan plan;
-    if (row.kind == Row::Kind::kFull) {
-      plan = FullPlan(config(), row.options.latent_type);
-    } else if (row.kind == Row::Kind::kPerChannel) {
-      plan = FullPlan(config(), SegmentType::kF32);
+    if (row.options.keeps_all()) {
+      LORC_ASSIGN_OR_RETURN(plan, BuildFullPlan(config(), row.options));
     } else {
       LORC_ASSIGN_OR_RETURN(BuiltPlan built, Build(row));
       plan = std::move(built.plan);
@@ -232,9 +228,7 @@ class Pareto {
   absl::StatusOr<BuiltPlan> Build(const Row& row) {
     CompressionOptions options = row.options;
     if (row.kind == Row::Kind::kFullMixed) {
-      options.method = "kv-core";
       options.groups = config().num_kv_heads;
-      options.target_kept = 1;
       return BuildPlan(config(), spectra_, IdentityBases(config()), options);
     }
     const Statistics* statistics = nullptr;

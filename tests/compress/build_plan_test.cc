@@ -218,6 +218,29 @@ TEST(BuildPlanTest, SegmentsCutTheRank) {
   EXPECT_EQ(Build(tiny, options).plan.layers[0].key.segments.size(), 1);
 }
 
+// Without spectra or moments.
+TEST(BuildPlanTest, FullKeepsAllNumbers) {
+  const test::TinyFixture tiny;
+  CompressionOptions options;
+  options.method = CompressionMethod::kFull;
+  options.latent_type = SegmentType::kInt3;
+  options.segment_width = 8;
+  const auto built = BuildPlan(tiny.config(), {}, nullptr, options);
+  ASSERT_TRUE(built.ok()) << built.status();
+  const KvPlan& plan = built->plan;
+  EXPECT_EQ(plan.method, "full");
+  EXPECT_EQ(plan.exact_prefix, options.exact_prefix);
+  EXPECT_EQ(plan.exact_window, options.exact_window);
+  EXPECT_EQ(plan.anchor, 0);
+  EXPECT_EQ(built->ranks[1].key, tiny.config().kv_width());
+  EXPECT_EQ(plan.BytesPerToken(), 2 * 2 * 2 * 2 * (3 + 4));
+  options.latent_type = SegmentType::kFp8;
+  EXPECT_EQ(BuildPlan(tiny.config(), {}, nullptr, options)->plan.layers[0].key.segments.size(), 1);
+  options.exact_window = 40;
+  EXPECT_THAT(std::string(BuildPlan(tiny.config(), {}, nullptr, options).status().message()),
+              HasSubstr("--exact-window"));
+}
+
 TEST(BuildPlanTest, OptionsAreChecked) {
   const test::TinyFixture tiny;
   const auto message = [&](CompressionOptions options,

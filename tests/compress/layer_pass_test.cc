@@ -7,9 +7,9 @@
 #include <random>
 
 #include "runtime/compress/evaluate.h"
+#include "tests/compress/model_pass.h"
 #include "tests/compress/reference_llama.h"
 #include "tests/compress/tiny_fixture.h"
-#include "tests/compress/tiny_pass.h"
 
 namespace lorc {
 namespace {
@@ -41,10 +41,6 @@ double Float32(const ModelConfig& config, int64_t num_tokens) {
   return static_cast<double>(config.hidden_size + 2 * config.vocabulary_size + 2 * layer) * 0x1p-24;
 }
 
-LabelRule Fixed(const std::vector<TokenId>& labels) {
-  return [&labels](int64_t t, std::span<const float>, double) { return labels[t]; };
-}
-
 class FarGradientsTest : public testing::TestWithParam<Case> {};
 
 TEST_P(FarGradientsTest, AreTheLossesDerivativesByWhatFarQueriesRead) {
@@ -54,8 +50,8 @@ TEST_P(FarGradientsTest, AreTheLossesDerivativesByWhatFarQueriesRead) {
   const int64_t n = config.kv_width();
   const std::vector<TokenId> tokens = test::TinyTokens(c.num_tokens, 11);
   const std::vector<TokenId> labels = test::TinyTokens(c.num_tokens, 12);
-  const test::TinyGradients actual =
-      test::RunTinyPass(tiny, tokens, {c.prefix, c.window}, 2, Fixed(labels));
+  const test::FarGradients actual =
+      test::RunPass(*tiny.checkpoint, tokens, {c.prefix, c.window}, 2, test::GivenLabels(labels));
 
   const auto loss = [&](const std::vector<test::FarOffsets>& offsets) {
     const auto run = test::RunReference(tiny.model, tokens, c.prefix, c.window, offsets);
@@ -130,7 +126,8 @@ INSTANTIATE_TEST_SUITE_P(Rules, FarGradientsTest,
 TEST(FarGradientsTest, AreZeroWhereNoQueryIsFar) {
   const test::TinyFixture tiny;
   const std::vector<TokenId> tokens = test::TinyTokens(100, 3);
-  const auto gradients = test::RunTinyPass(tiny, tokens, {16, 48}, 1, Fixed(tokens));
+  const auto gradients =
+      test::RunPass(*tiny.checkpoint, tokens, {16, 48}, 1, test::GivenLabels(tokens));
   const int64_t n = tiny.config().kv_width();
   for (const auto* of : {&gradients.keys, &gradients.values}) {
     for (const std::vector<float>& layer : *of) {
@@ -148,8 +145,9 @@ TEST(FarGradientsTest, AreZeroWhereNoQueryIsFar) {
 TEST(PassTest, DoesNotDependOnTheNumberOfThreads) {
   const test::TinyFixture tiny;
   const std::vector<TokenId> tokens = test::TinyTokens(300, 3);
-  const auto one = test::RunTinyPass(tiny, tokens, {16, 48}, 1, Fixed(tokens));
-  const auto three = test::RunTinyPass(tiny, tokens, {16, 48}, 3, Fixed(tokens));
+  const auto one = test::RunPass(*tiny.checkpoint, tokens, {16, 48}, 1, test::GivenLabels(tokens));
+  const auto three =
+      test::RunPass(*tiny.checkpoint, tokens, {16, 48}, 3, test::GivenLabels(tokens));
   EXPECT_EQ(one.log_probabilities, three.log_probabilities);
   EXPECT_EQ(one.keys, three.keys);
   EXPECT_EQ(one.values, three.values);
@@ -163,7 +161,7 @@ TEST(PassTest, GivesTheExecutorsLogProbabilities) {
     const std::vector<TokenId> tokens = test::TinyTokens(500, 3);
     std::vector<TokenId> next(tokens.begin() + 1, tokens.end());
     next.push_back(tokens[0]);
-    const auto pass = test::RunTinyPass(tiny, tokens, {}, 1, Fixed(next));
+    const auto pass = test::RunPass(*tiny.checkpoint, tokens, {}, 1, test::GivenLabels(next));
     const auto expected = ScoreSequence(*tiny.MakeExecutor(128), tokens);
     ASSERT_TRUE(expected.ok()) << expected.status();
     const double bound = Float32(tiny.config(), 500);

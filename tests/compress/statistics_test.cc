@@ -9,9 +9,9 @@
 
 #include "runtime/compress/statistics_file.h"
 #include "runtime/sampling/sampler.h"
+#include "tests/compress/model_pass.h"
 #include "tests/compress/reference_llama.h"
 #include "tests/compress/tiny_fixture.h"
-#include "tests/compress/tiny_pass.h"
 #include "tests/weights/status_matchers.h"
 
 namespace lorc {
@@ -141,10 +141,10 @@ TEST(GradientsTest, AreSummedBeyondThePrefixOfTheChosenWindows) {
                                   EmptyLayerStatistics(config, true)[0].gradients);
   for (uint64_t w = 0; w < 3; ++w) {
     const auto gradients =
-        test::RunTinyPass(tiny, windows[w], {16, 32}, 1,
-                          [&](int64_t t, std::span<const float> weights, double total) {
-                            return DrawLabel(weights, total, UniformAt(9, (w << 32) + t));
-                          });
+        test::RunPass(*tiny.checkpoint, windows[w], {16, 32}, 1,
+                      [&](int64_t t, std::span<const float> weights, double total) {
+                        return DrawLabel(weights, total, UniformAt(9, (w << 32) + t));
+                      });
     for (int32_t l = 0; l < config.num_layers; ++l) {
       for (int64_t t = 16; t < std::ssize(windows[w]); ++t) {
         const auto row = [&](const std::vector<float>& rows) {
@@ -243,33 +243,31 @@ TEST(CollectStatisticsTest, RefusesWhatCannotBeRun) {
   expect_refused({}, {.num_threads = -1}, "threads");
 }
 
-test::TinyFixture WithNumber(const std::string& tensor, size_t index, float value) {
-  return test::TinyFixture([&](test::GgufBuilder& gguf) {
-    std::memcpy(gguf.FindTensor(tensor).data.data() + index * sizeof(float), &value, sizeof(float));
-  });
-}
-
 TEST(CollectStatisticsTest, NamesWhatIsNotFinite) {
-  const auto expect_named = [](const std::string& tensor, float value, const std::string& layer,
-                               const std::string& what) {
-    const test::TinyFixture tiny = WithNumber(tensor, 7, value);
+  const auto expect_named = [](const std::vector<std::string>& tensors, float value,
+                               const std::string& layer, const std::string& what) {
+    const test::TinyFixture tiny([&](test::GgufBuilder& gguf) {
+      for (const std::string& tensor : tensors) {
+        std::memcpy(gguf.FindTensor(tensor).data.data() + 7 * sizeof(float), &value, sizeof(float));
+      }
+    });
     StatisticsOptions options;
     options.gradient_windows = 1;
     EXPECT_THAT(CollectStatistics(*tiny.checkpoint, {{0, 5, 6, 7}}, options, nullptr),
                 test::IsInvalid({layer, what, "not finite"}))
-        << tensor;
+        << tensors[0];
   };
   const float infinity = std::numeric_limits<float>::infinity();
-  expect_named("token_embd.weight", std::nanf(""), "", "embedding");
-  expect_named("blk.0.attn_norm.weight", std::nanf(""), "layer 0", "norm");
-  expect_named("blk.1.attn_k.weight", infinity, "layer 1", "W_k");
-  expect_named("blk.1.ffn_down.weight", -infinity, "layer 1", "W_down");
-  expect_named("output.weight", std::nanf(""), "", "output");
+  expect_named({"token_embd.weight"}, std::nanf(""), "", "embedding");
+  expect_named({"blk.0.attn_norm.weight"}, std::nanf(""), "layer 0", "norm");
+  expect_named({"blk.1.attn_k.weight"}, infinity, "layer 1", "W_k");
+  expect_named({"blk.1.ffn_down.weight"}, -infinity, "layer 1", "W_down");
+  expect_named({"output.weight"}, std::nanf(""), "", "output");
   // Finite weights, but their products are not.
   const float most = std::numeric_limits<float>::max();
-  expect_named("blk.0.attn_k.weight", most, "layer 0", "activations");
-  expect_named("blk.1.ffn_down.weight", most, "layer 1", "activations");
-  expect_named("output_norm.weight", most, "", "output");
+  expect_named({"blk.0.attn_k.weight"}, most, "layer 0", "activations");
+  expect_named({"blk.1.ffn_down.weight"}, most, "layer 1", "activations");
+  expect_named({"output_norm.weight", "output.weight"}, most, "", "output");
 }
 
 class ResumeTest : public testing::Test {

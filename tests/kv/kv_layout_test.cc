@@ -75,6 +75,32 @@ TEST(KvLayoutTest, BytesFollowFromSegments) {
   EXPECT_EQ(full->layers[0].anchor, 0);
 }
 
+// The widths of all segments times their bits, and 4 bytes for each that has a scale.
+TEST(KvLayoutTest, MixedSegmentsTakeWhatTheyHold) {
+  const KvPlan plan = test::MixedPlan();
+  const auto layout = MakeKvLayout(plan, TinyConfig(), 16, DType::kBf16);
+  ASSERT_TRUE(layout.ok()) << layout.status();
+  const int64_t bytes = (12 + 8 + 6) + (7 + 8) + 2 * 7 + 2 * 12;
+  EXPECT_EQ(plan.BytesPerToken(), bytes);
+  EXPECT_EQ(layout->BytesPerToken(), bytes);
+  EXPECT_EQ(layout->geometry.latent_block_bytes, 16 * bytes);
+}
+
+TEST(KvPlanTest, FullPlansOfEveryType) {
+  const ModelConfig config = TinyConfig();
+  for (const SegmentType type : kSegmentTypes) {
+    const KvPlan plan = KvPlan::Full(config, type, 8);
+    EXPECT_TRUE(plan.Validate(config).ok()) << Name(type);
+    EXPECT_EQ(plan.layers[0].key.segments, (std::vector<CacheSegment>{{type, 8}, {type, 8}}));
+    const CacheSegment half{type, 8};  // of a head
+    EXPECT_EQ(plan.BytesPerToken(),
+              2 * config.num_layers * config.num_kv_heads * 2 * half.BytesPerToken());
+  }
+  const std::vector<CacheSegment> uneven = {
+      {SegmentType::kInt4, 32}, {SegmentType::kInt4, 32}, {SegmentType::kInt4, 16}};
+  EXPECT_EQ(EqualSegments(SegmentType::kInt4, 80, 32), uneven);
+}
+
 TEST(KvLayoutTest, WindowsAreWholeBlocks) {
   const auto layout = MakeKvLayout(test::SmallPlan(), TinyConfig(), 32, DType::kBf16);
   EXPECT_THAT(std::string(layout.status().message()), HasSubstr("exact prefix of 16"));

@@ -68,6 +68,23 @@ TEST_F(PlanFileTest, WhatIsWrittenIsRead) {
   EXPECT_TRUE(read->Validate(model.config()).ok()) << read->Validate(model.config());
 }
 
+TEST_F(PlanFileTest, SegmentsOfEveryTypeAreRead) {
+  const KvPlan plan = test::MixedPlan();
+  ASSERT_TRUE(WritePlan(plan, Path("plan.safetensors")).ok());
+  const auto read = ReadPlan(Path("plan.safetensors"));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(PlanHeaderJson(*read), PlanHeaderJson(plan));
+  EXPECT_EQ(read->layers[0].key.segments, plan.layers[0].key.segments);
+  EXPECT_EQ(read->layers[1].value.segments, plan.layers[1].value.segments);
+  EXPECT_TRUE(read->Validate(test::TinyModel().config()).ok());
+  const json header = json::parse(PlanHeaderJson(*read));
+  EXPECT_EQ(header["layers"][0]["key"]["segments"][2], json({{"type", "int2"}, {"width", 8}}));
+  EXPECT_EQ(header["layers"][0]["key"]["bytes_per_token"], (8 + 4) + (4 + 4) + (2 + 4));
+  EXPECT_EQ(header["layers"][0]["value"]["bytes_per_token"], (3 + 4) + 8);
+  EXPECT_EQ(header["layers"][1]["key"]["bytes_per_token"], 2 * (3 + 4));
+  EXPECT_EQ(header["layers"][1]["value"]["bytes_per_token"], 2 * (8 + 4));
+}
+
 TEST_F(PlanFileTest, HeaderIsTheDocumentedOne) {
   const json header = json::parse(PlanHeaderJson(test::SmallPlan()));
   EXPECT_EQ(header["format"], "lorc-kv-plan");
@@ -116,7 +133,7 @@ TEST_F(PlanFileTest, AFailedWriteLeavesNothing) {
 
 // Any bytes give a plan or an error: cut at every length, and with random bytes changed.
 TEST_F(PlanFileTest, DamagedFilesGiveErrors) {
-  ASSERT_TRUE(WritePlan(test::SmallPlan(), Path("plan.safetensors")).ok());
+  ASSERT_TRUE(WritePlan(test::MixedPlan(), Path("plan.safetensors")).ok());
   std::ifstream file(Path("plan.safetensors"), std::ios::binary);
   const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   const auto parse = [](const std::string& content) -> absl::StatusOr<KvPlan> {

@@ -31,7 +31,8 @@ inline TensorPlan SmallTensor(KvLayoutKind layout, int32_t groups, int32_t rank,
   return tensor;
 }
 
-// Layer 0 direct joint, oblique; layer 1 rebuilt per head with full values.
+// Layer 0 direct joint, oblique; layer 1 rebuilt per head with full values. `MixedPlan`: the same
+// in types of all widths.
 inline KvPlan SmallPlan() {
   KvPlan plan;
   plan.name = "small";
@@ -52,6 +53,17 @@ inline KvPlan SmallPlan() {
   plan.layers.push_back(
       {SmallTensor(KvLayoutKind::kRebuilt, 2, 8, SegmentType::kF32, 16, 3), full});
   plan.layers[1].key.encoder = RandomBasis(2 * 8 * 16, 4);
+  return plan;
+}
+
+inline KvPlan MixedPlan() {
+  KvPlan plan = SmallPlan();
+  plan.name = "mixed";
+  plan.layers[0].key.segments = {
+      {SegmentType::kInt8, 8}, {SegmentType::kInt4, 8}, {SegmentType::kInt2, 8}};
+  plan.layers[0].value.segments = {{SegmentType::kInt3, 8}, {SegmentType::kFp8, 8}};
+  plan.layers[1].key.segments = {{SegmentType::kInt3, 8}};
+  plan.layers[1].value.segments = {{SegmentType::kInt4, 16}};
   return plan;
 }
 

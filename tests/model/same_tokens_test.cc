@@ -109,6 +109,20 @@ class SameTokensTest : public testing::TestWithParam<const char*> {
     auto built = BuildPlan(config, *spectra, &*moments, options);
     ASSERT_TRUE(built.ok()) << built.status();
     plan_ = std::move(built->plan);
+    if (std::string(GetParam()) == "mixed") MixTypes();
+  }
+
+  // Fewer bits to later segments.
+  void MixTypes() {
+    constexpr SegmentType kTypes[] = {SegmentType::kInt8, SegmentType::kInt4, SegmentType::kInt3,
+                                      SegmentType::kInt2, SegmentType::kFp8};
+    for (LayerPlan& layer : plan_.layers) {
+      for (TensorPlan* tensor : {&layer.key, &layer.value}) {
+        for (size_t i = 0; i < tensor->segments.size(); ++i) {
+          tensor->segments[i].type = kTypes[i % std::size(kTypes)];
+        }
+      }
+    }
   }
 
   static test::RunOptions Options(int32_t max_step_tokens, int32_t num_sequences,
@@ -148,7 +162,8 @@ TEST_P(SameTokensTest, AloneTogetherChunkedAndWaiting) {
   expect_same(Serve(kCount, 64, 3), "waiting for memory, small steps");
 }
 
-INSTANTIATE_TEST_SUITE_P(Caches, SameTokensTest, testing::Values("full", "direct", "rebuilt"),
+INSTANTIATE_TEST_SUITE_P(Caches, SameTokensTest,
+                         testing::Values("full", "direct", "rebuilt", "mixed"),
                          [](const auto& test) { return std::string(test.param); });
 
 }  // namespace

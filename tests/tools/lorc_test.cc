@@ -152,6 +152,34 @@ TEST_F(LorcTest, CompressesWithoutAText) {
   EXPECT_THAT(ended.err, HasSubstr("perplexity "));
 }
 
+// At once, without a text and without statistics; with one it is measured.
+TEST_F(LorcTest, KeepsAllNumbersInAnyType) {
+  const Ended ended = Lorc(Compress({"--method", "full", "--latent-type", "int4", "--segment-width",
+                                     "8", "--exact-window", "32"}));
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  EXPECT_THAT(ended.out, AllOf(HasSubstr("method full, 128 of 128 ranks kept (100.0 %)"),
+                               HasSubstr("32 int4"), HasSubstr("exact prefix 16 and window 32")));
+  EXPECT_THAT(ended.err, HasSubstr("has not been measured"));
+  auto plan = ReadPlan(plan_);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->name, "full-int4");
+  EXPECT_EQ(plan->anchor, 0);
+  EXPECT_EQ(plan->BytesPerToken(), 2 * 2 * 2 * (8 + 2 * 4));
+  for (const SegmentType type : kSegmentTypes) {
+    const Ended measured = Lorc(CompressText({"--method", "full", "--latent-type", Name(type)}));
+    ASSERT_EQ(measured.status, 0) << measured.err;
+    plan = ReadPlan(plan_);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    const TensorPlan& key = plan->layers[1].key;
+    EXPECT_EQ(key.layout, KvLayoutKind::kFull);
+    EXPECT_EQ(key.groups, 2);
+    EXPECT_EQ(key.segments, (std::vector<CacheSegment>{{type, 16}}));
+    EXPECT_GT(plan->measured.num_tokens, 0);
+    // The tiny model is near chance: what its cache holds hardly matters.
+    EXPECT_NEAR(plan->measured.perplexity / plan->measured.perplexity_full, 1, 0.05) << Name(type);
+  }
+}
+
 TEST_F(LorcTest, ShowsPlans) {
   MakePlan();
   const Ended table = Lorc({"plan", "show", plan_});
@@ -287,6 +315,11 @@ TEST_F(LorcTest, RefusesOptionsOutOfRange) {
   ExpectRefused(CompressText({"--method", "lorc", "--keys", "direct"}),
                 {"--keys: expected rebuilt for method lorc", "got direct"});
   ExpectRefused(CompressText({"--min-rank", "8"}), {"--min-rank", "--ranks progressive"});
+  ExpectRefused(CompressText({"--segment-width", "20"}),
+                {"--segment-width: expected a multiple of 8", "got 20"});
+  for (const char* option : {"--groups", "--target-kept", "--anchor"}) {
+    ExpectRefused(CompressText({"--method", "full", option, "1"}), {option, "method full"});
+  }
   for (const char* window : {"513", "1", "0", "-5"}) {
     ExpectRefused(Eval({"--text", text_, "--window", window}),
                   {"--window: expected 2 to 512 tokens", std::string("got ") + window});
@@ -294,8 +327,9 @@ TEST_F(LorcTest, RefusesOptionsOutOfRange) {
 }
 
 TEST_F(LorcTest, RefusesOptionsThatItDoesNotKnow) {
-  ExpectUsage(CompressText({"--method", "pca"}), {"--method: pca not in {lorc,kv-core}"});
+  ExpectUsage(CompressText({"--method", "pca"}), {"--method: pca not in {lorc,kv-core,full}"});
   ExpectUsage(CompressText({"--keys", "sideways"}), {"--keys: sideways not in {direct,rebuilt}"});
+  ExpectUsage(CompressText({"--latent-type", "int5"}), {"--latent-type: int5 not in {f32,bf16,"});
   ExpectUsage(CompressText({"--target-kept", "most"}), {"--target-kept", "most"});
   ExpectUsage(CompressText({"--calibrate-windows", "0"}), {"--calibrate-windows", "0"});
   ExpectUsage(CompressText({"--nonsense"}), {"--nonsense"});

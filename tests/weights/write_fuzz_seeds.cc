@@ -1,5 +1,6 @@
-// Writes inputs from which the fuzzers of this folder start: weights_write_fuzz_seeds FOLDER makes
-// FOLDER/gguf, FOLDER/safetensors and FOLDER/hf_json.
+// Writes inputs from which the fuzzers of this folder and plan_fuzzer start:
+// weights_write_fuzz_seeds FOLDER makes FOLDER/gguf, FOLDER/safetensors, FOLDER/hf_json and
+// FOLDER/plan.
 #include <cstdio>
 #include <filesystem>
 #include <span>
@@ -7,7 +8,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/kv/plan_file.h"
 #include "runtime/weights/safetensors_writer.h"
+#include "tests/kv/plan_fixture.h"
 #include "tests/support/files.h"
 #include "tests/support/tiny_model.h"
 
@@ -84,11 +87,13 @@ int main(int argc, char** argv) {
   }
   const std::string folder = argv[1];
   std::error_code ignored;
-  for (const char* name : {"gguf", "safetensors", "hf_json"})
+  for (const char* name : {"gguf", "safetensors", "hf_json", "plan"})
     std::filesystem::create_directories(absl::StrCat(folder, "/", name), ignored);
   absl::Status status = lorc::test::WriteGgufSeeds(folder + "/gguf");
   status.Update(lorc::test::WriteHfSeeds(folder + "/safetensors", folder + "/hf_json"));
   status.Update(lorc::test::WriteShortSafetensors(folder + "/safetensors/short"));
+  status.Update(lorc::WritePlan(lorc::test::SmallPlan(), folder + "/plan/small"));
+  status.Update(lorc::WritePlan(lorc::test::MixedPlan(), folder + "/plan/mixed"));
   if (!status.ok()) std::fprintf(stderr, "%s\n", status.ToString().c_str());
   return status.ok() ? 0 : 1;
 }
