@@ -222,9 +222,6 @@ void AddNumbers(const EvalReport& report, HtmlPage& page) {
   std::vector<std::string> header = {"bytes per token", "saved", "perplexity", "change", "95 %"};
   const bool recall = full.evaluation.num_recall_passages > 0;
   if (recall) header.insert(header.end(), {"recall", "change, 95 %"});
-  for (const DistanceRecall& at : full.distances) {
-    header.push_back(absl::StrCat("recall at ", WithThousands(at.distance)));
-  }
   const auto cells = [&](const Quality& quality, const QualityChange* change) {
     const auto bytes = static_cast<double>(quality.bytes_per_token);
     std::vector<std::string> row = {
@@ -237,7 +234,24 @@ void AddNumbers(const EvalReport& report, HtmlPage& page) {
       row.push_back(Nats(quality.evaluation.recall));
       row.push_back(change == nullptr ? "" : NatsInterval(*change->recall));
     }
-    for (const DistanceRecall& at : quality.distances) row.push_back(Nats(at.nll));
+    return row;
+  };
+  AddRows(report, header, cells, page);
+}
+
+void AddDistances(const EvalReport& report, HtmlPage& page) {
+  std::vector<std::string> header;
+  for (const DistanceRecall& at : report.uncompressed.distances) {
+    header.push_back(absl::StrCat("recall at ", WithThousands(at.distance)));
+    header.emplace_back("change, 95 %");
+  }
+  if (header.empty()) return;
+  const auto cells = [](const Quality& quality, const QualityChange* change) {
+    std::vector<std::string> row;
+    for (size_t i = 0; i < quality.distances.size(); ++i) {
+      row.push_back(Nats(quality.distances[i].nll));
+      row.push_back(change == nullptr ? "" : NatsInterval(change->distances[i]));
+    }
     return row;
   };
   AddRows(report, header, cells, page);
@@ -345,6 +359,7 @@ std::string EvalPage(const EvalReport& report) {
                                     " passages at every distance.")});
   }
   page.AddFigures(context);
+  AddDistances(report, page);
   page.AddHeading("What the figures mean");
   AddDefinitions(report, page);
   return page.ToString();
