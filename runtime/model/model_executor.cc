@@ -212,8 +212,10 @@ void ModelExecutor::TakeStats(std::span<const float> logits) {
       {num_rows, width, logits.data(), width, argmax_.data(), max_.data(), log_sum_exp_.data()});
 }
 
-absl::Status ModelExecutor::Score(const SequenceWork& work, std::span<float> out) {
+absl::Status ModelExecutor::Score(const SequenceWork& work, std::span<float> out,
+                                  std::span<TokenId> best) {
   LORC_CHECK_EQ(std::ssize(out), work.count);
+  LORC_CHECK(best.empty() || best.size() == out.size());
   LORC_RETURN_IF_ERROR(Forward({&work, 1}));
   const int64_t width = model_->config().vocabulary_size;
   for (int64_t begin = 0; begin < work.count; begin += model_->max_logit_rows()) {
@@ -221,11 +223,8 @@ absl::Status ModelExecutor::Score(const SequenceWork& work, std::span<float> out
     logit_rows_.resize(num_rows);
     for (int64_t r = 0; r < num_rows; ++r) logit_rows_[r] = static_cast<int32_t>(begin + r);
     const std::span<const float> logits = model_->Logits(logit_rows_);
-    argmax_.resize(num_rows);
-    max_.resize(num_rows);
-    log_sum_exp_.resize(num_rows);
-    backend_.RowStats(
-        {num_rows, width, logits.data(), width, argmax_.data(), max_.data(), log_sum_exp_.data()});
+    TakeStats(logits);
+    if (!best.empty()) std::copy_n(argmax_.begin(), num_rows, best.begin() + begin);
     for (int64_t r = 0; r < num_rows; ++r) {
       const int64_t next = work.first + begin + r + 1;
       out[begin + r] = next < std::ssize(work.tokens)

@@ -47,8 +47,9 @@ class ModelExecutor final : public Executor {
 
   // Computes one sequence's chunk and gives the log-probability (natural) of the token after each
   // of its positions: out[t] = ln p(tokens[first + t + 1] | tokens up to first + t), for first + t
-  // + 1 < tokens.size(), else 0.
-  absl::Status Score(const SequenceWork& work, std::span<float> out);
+  // + 1 < tokens.size(), else 0. `best`, empty or as long as `out`, gets the most likely token
+  // there.
+  absl::Status Score(const SequenceWork& work, std::span<float> out, std::span<TokenId> best = {});
 
   const LlamaModel& model() const { return *model_; }
 
