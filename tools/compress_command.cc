@@ -1,16 +1,15 @@
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 #include "runtime/compress/compress.h"
 #include "runtime/kv/plan_file.h"
-#include "runtime/weights/atomic_file.h"
 #include "runtime/weights/status_macros.h"
 #include "tools/commands.h"
 #include "tools/model_options.h"
+#include "tools/output_file.h"
 #include "tools/plan_table.h"
 #include "tools/terminal.h"
 
@@ -161,7 +160,7 @@ struct CompressCommand {
 
   absl::Status Run() const {
     LORC_RETURN_IF_ERROR(CheckFull());
-    LORC_RETURN_IF_ERROR(CheckOutput());
+    LORC_RETURN_IF_ERROR(CheckOutputFile("--output", out));
     std::string text;
     if (!calibrate.empty()) {
       LORC_ASSIGN_OR_RETURN(text, ReadTextFile(calibrate));
@@ -189,19 +188,6 @@ struct CompressCommand {
     }
     if (verdict.warning) judgement = stderr;
     std::fprintf(judgement, "%s%s\n", verdict.warning ? "warning: " : "", verdict.text.c_str());
-    return absl::OkStatus();
-  }
-
-  // The plan comes after minutes of work: whether it can be written is tried before.
-  absl::Status CheckOutput() const {
-    std::error_code unknown;
-    if (std::filesystem::is_directory(out, unknown)) {
-      return absl::InvalidArgumentError("--output: expected a file's name, " + out +
-                                        " is a folder");
-    }
-    if (const auto trial = AtomicFile::Create(out); !trial.ok()) {
-      return absl::InvalidArgumentError("--output: " + std::string(trial.status().message()));
-    }
     return absl::OkStatus();
   }
 };

@@ -232,6 +232,92 @@ TEST_F(LorcTest, Evaluates) {
                                HasSubstr("loss by position, eighths of the window")));
 }
 
+// Everything at once, on two plans: one that is the model in other words, one that is not.
+TEST_F(LorcTest, EvaluatesPlansSideBySide) {
+  const std::string close = folder_.File("close.plan");
+  const std::string far = folder_.File("far <&>.plan");
+  MakePlan({"--target-kept", "1", "--latent-type", "f32", "--exact-window", "16"});
+  std::filesystem::rename(plan_, close);
+  MakePlan({"--target-kept", "0.25", "--exact-window", "16"});
+  std::filesystem::rename(plan_, far);
+  const std::string questions = WriteText(
+      "questions.jsonl",
+      R"({"question": "the world", "choices": [" hello", " is what it was"], "answer": 1})"
+      "\n"
+      R"({"question": "hello", "choices": [" there", " the the", " world"], "answer": 0})");
+  const std::string page = folder_.File("page.html");
+  const Arguments all = {"--text",    text_,         "--plan",
+                         close,       "--plan",      far,
+                         "--choices", questions,     "--recall-distances",
+                         "40,300",    "--agreement", "20"};
+  Arguments with_json = all;
+  with_json.insert(with_json.end(), {"--json", "--html", page});
+  const Ended ended = Lorc(Eval(with_json));
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  const json report = json::parse(ended.out);
+  const json& full = report["uncompressed"];
+  ASSERT_EQ(report["plans"].size(), 2);
+  EXPECT_EQ(full["agreement"]["identical"], 1);
+  EXPECT_EQ(full["agreement"]["common_prefix"], 20);
+  EXPECT_EQ(full["agreement"]["sequences"], 4);
+  EXPECT_EQ(full["choices"]["questions"], 2);
+  EXPECT_EQ(full["recall_distances"][1]["distance"], 300);
+  EXPECT_FALSE(full.contains("perplexity_change"));
+  for (const json& plan : report["plans"]) {
+    const double change = plan["perplexity_change"];
+    EXPECT_NEAR(change, plan["perplexity"].get<double>() / full["perplexity"].get<double>() - 1,
+                1e-9);
+    for (const json& at : {plan, plan["recall_distances"][0], plan["recall_distances"][1]}) {
+      const char* key = at.contains("distance") ? "change" : "perplexity_change";
+      const json& interval = at[std::string(key) + "_interval"];
+      EXPECT_LE(interval[0], at[key]);
+      EXPECT_GE(interval[1], at[key]);
+    }
+    EXPECT_TRUE(plan["choices"].contains("normalised_accuracy_change_interval"));
+    EXPECT_TRUE(plan.contains("recall_change_interval"));
+    EXPECT_EQ(plan["position_nll"].size(), 8);
+  }
+  const json& same = report["plans"][0];
+  const json& other = report["plans"][1];
+  EXPECT_EQ(same["plan"], close);
+  EXPECT_EQ(other["name"], "kv-core-direct-25%-int8");
+  EXPECT_NEAR(same["perplexity_change"], 0, 1e-4);
+  EXPECT_NEAR(same["recall_distances"][1]["change"], 0, 1e-3);
+  EXPECT_EQ(same["choices"]["same_pick"], 1);
+  EXPECT_GT(std::abs(other["perplexity_change"].get<double>()), 1e-3);
+  EXPECT_LT(other["agreement"]["same_choice"], 1);
+
+  const std::string html = ReadFile(page);
+  for (const char* part :
+       {"<!DOCTYPE html>", "Perplexity against memory", "Recall against memory",
+        "Multiple choice against memory", "Agreement against memory", "Loss by position",
+        "Recall by distance", ">close<", ">far &lt;&amp;&gt;<", "recall at 300", "same choice"}) {
+    EXPECT_THAT(html, HasSubstr(part));
+  }
+  EXPECT_THAT(html, testing::Not(HasSubstr("far <&>")));
+
+  const Ended table = Lorc(Eval(all));
+  ASSERT_EQ(table.status, 0) << table.err;
+  EXPECT_THAT(table.out,
+              AllOf(HasSubstr("\nclose "), HasSubstr("\nfar <&> "), HasSubstr("recall by distance"),
+                    HasSubstr("multiple choice, 2 questions"), HasSubstr("same picks"),
+                    HasSubstr("4 of 20 tokens"), HasSubstr("same choice")));
+}
+
+TEST_F(LorcTest, EvaluatesTheModelAloneOnAPage) {
+  const std::string page = folder_.File("page.html");
+  const Ended ended = Lorc(Eval({"--text", text_, "--html", page}));
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  EXPECT_THAT(ReadFile(page), AllOf(HasSubstr("uncompressed"), HasSubstr("Loss by position")));
+  // Plans of the same file name are told apart by their paths.
+  MakePlan();
+  const std::string again = folder_.File("plan");
+  std::filesystem::copy_file(plan_, again);
+  const Ended two = Lorc(Eval({"--text", text_, "--plan", plan_, "--plan", again}));
+  ASSERT_EQ(two.status, 0) << two.err;
+  EXPECT_THAT(two.out, AllOf(HasSubstr("\n" + plan_), HasSubstr("\n" + again)));
+}
+
 // ---- What it refuses
 
 TEST_F(LorcTest, RefusesTextsThatAreNone) {
@@ -326,6 +412,38 @@ TEST_F(LorcTest, RefusesOptionsOutOfRange) {
   }
 }
 
+TEST_F(LorcTest, RefusesEvaluationsThatDoNotFit) {
+  const auto refused = [&](const Arguments& more, const Arguments& parts) {
+    Arguments arguments = {"--text", text_};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    ExpectRefused(Eval(arguments), parts);
+  };
+  // A window of 64 has passages of 20 tokens, and prompts of 32.
+  for (const char* distances : {"493", "40,493", "19", "-3"}) {
+    refused({"--recall-distances", distances},
+            {"--recall-distances: expected 20 to 492 tokens", "context of 512"});
+  }
+  for (const char* tokens : {"481", "-1"}) {
+    refused({"--agreement", tokens}, {"--agreement: expected 0 to 480 tokens", tokens});
+  }
+  const std::string brief = WriteText("brief", std::string(kHeldOutText.substr(0, 200)));
+  ExpectRefused(Eval({"--text", brief, "--recall-distances", "300"}),
+                {"--recall-distances: expected 20 to ", "got 300"});
+  const auto questions = [&](const std::string& line, const Arguments& parts) {
+    const std::string path = WriteText("questions.jsonl", line);
+    refused({"--choices", path}, parts);
+  };
+  questions("{}", {"questions.jsonl, line 1", "question is missing"});
+  questions("\n{\"question\": \"q\", \"choices\": [\"a\", \"b\"], \"answer\": 2}",
+            {"questions.jsonl, line 2", "answer is 2"});
+  questions("{\"question\": \"" + std::string(600, '#') +
+                "\", \"choices\": [\"a\", \"b\"], \"answer\": 1}",
+            {"questions.jsonl, line 1", "expected at most 512 tokens", "601"});
+  refused({"--choices", folder_.File("none")}, {folder_.File("none"), "No such file"});
+  refused({"--html", folder_.path()}, {"--html: ", "is a folder"});
+  refused({"--html", folder_.File("none/page")}, {"--html: ", "No such file"});
+}
+
 TEST_F(LorcTest, RefusesOptionsThatItDoesNotKnow) {
   ExpectUsage(CompressText({"--method", "pca"}), {"--method: pca not in {lorc,kv-core,full}"});
   ExpectUsage(CompressText({"--keys", "sideways"}), {"--keys: sideways not in {direct,rebuilt}"});
@@ -336,6 +454,7 @@ TEST_F(LorcTest, RefusesOptionsThatItDoesNotKnow) {
   ExpectUsage({"compress", model_}, {"--output is required"});
   ExpectUsage({"eval", model_}, {"--text is required"});
   ExpectUsage(Eval({"--text", text_, "--max-windows", "-1"}), {"--max-windows", "-1"});
+  ExpectUsage(Eval({"--text", text_, "--recall-distances", "far"}), {"--recall-distances", "far"});
   ExpectUsage({}, {"subcommand"});
 }
 

@@ -13,12 +13,14 @@ body { margin: 0 auto; max-width: 1500px; padding: 32px 24px 64px; background: v
 h1 { font-size: 26px; line-height: 1.2; margin: 0 0 4px; overflow-wrap: anywhere; }
 h2 { font-size: 18px; margin: 36px 0 8px; }
 p { margin: 0 0 12px; max-width: 80ch; color: var(--muted); overflow-wrap: anywhere; }
-.figures { display: grid; gap: 20px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); }
+.figures { display: grid; gap: 20px;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); }
 figure { margin: 0; padding: 12px 8px 8px; border: 1px solid var(--grid); border-radius: 8px; }
 figcaption { padding: 4px 12px 8px; color: var(--muted); font-size: 13px; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin: 12px 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }
-th, td { padding: 7px 14px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--grid); }
+th, td { padding: 7px 14px; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--grid); }
 th { color: var(--muted); font-weight: 600; border-bottom-color: var(--axis); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 @media print { body { max-width: none; padding: 0; } figure { break-inside: avoid; } }

@@ -181,6 +181,18 @@ class Drawing {
     return IsDrawable(point.x, chart_.x.scale) && IsDrawable(point.y, chart_.y.scale);
   }
 
+  static bool HasBar(const ChartPoint& point) {
+    return point.low.has_value() && point.high.has_value() && std::isfinite(*point.low) &&
+           std::isfinite(*point.high);
+  }
+
+  // Ends beyond the axis stop at its end.
+  Box BarBox(const ChartPoint& point, double x, const Scale& vertical) const {
+    const double least = chart_.y.scale == AxisScale::kLog ? 1 / kLargest : -kLargest;
+    return {x - 4, vertical.Pixel(std::clamp(*point.high, least, kLargest)), x + 4,
+            vertical.Pixel(std::clamp(*point.low, least, kLargest))};
+  }
+
   void FindRanges() {
     Range bars;
     for (const ChartSeries& series : chart_.series) {
@@ -274,6 +286,7 @@ class Drawing {
       absl::StrAppendFormat(
           &svg_, "<line class=\"baseline\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n",
           plot_.left, y, plot_.right, y);
+      taken_.push_back({plot_.left, y - 1, plot_.right, y + 1});
     }
     absl::StrAppendFormat(&svg_, "<text class=\"caption x\" x=\"%.1f\" y=\"%.1f\">%s</text>\n",
                           (plot_.left + plot_.right) / 2, kHeight - 12, EscapeHtml(chart_.x.title));
@@ -293,6 +306,7 @@ class Drawing {
         const double x = horizontal.Pixel(point.x);
         const double y = vertical.Pixel(point.y);
         taken_.push_back({x - 7, y - 7, x + 7, y + 7});
+        if (HasBar(point)) taken_.push_back(BarBox(point, x, vertical));
       }
     }
     int colour = 0;
@@ -329,14 +343,11 @@ class Drawing {
 
   void DrawPoint(const ChartPoint& point, double x, double y, const Scale& vertical, int colour) {
     absl::StrAppendFormat(&svg_, "<g class=\"point\"><title>%s</title>", EscapeHtml(point.tooltip));
-    if (point.low.has_value() && point.high.has_value() && std::isfinite(*point.low) &&
-        std::isfinite(*point.high)) {
-      const double floor = chart_.y.scale == AxisScale::kLog ? 1 / kLargest : -kLargest;
-      const double low = vertical.Pixel(std::clamp(*point.low, floor, kLargest));
-      const double high = vertical.Pixel(std::clamp(*point.high, floor, kLargest));
+    if (HasBar(point)) {
+      const Box bar = BarBox(point, x, vertical);
       absl::StrAppendFormat(&svg_,
                             "<path class=\"bar\" d=\"M%.1f %.1fV%.1fM%.1f %.1fh8M%.1f %.1fh8\"/>",
-                            x, low, high, x - 4, low, x - 4, high);
+                            x, bar.bottom, bar.top, bar.left, bar.bottom, bar.left, bar.top);
     }
     Marker(x, y, colour);
     absl::StrAppendFormat(&svg_, "<circle class=\"hit\" cx=\"%.1f\" cy=\"%.1f\" r=\"12\"/></g>\n",
@@ -406,7 +417,8 @@ std::string_view SvgChartStyle() {
   return R"(.chart { display: block; width: 100%; height: auto; font-family: inherit; }
 .chart text { fill: var(--muted); font-size: 12px; }
 .chart text.title { fill: var(--ink); font-size: 14px; font-weight: 600; }
-.chart text.name { fill: var(--ink); }
+.chart text.name { fill: var(--ink); paint-order: stroke; stroke: var(--surface);
+  stroke-width: 4px; stroke-linejoin: round; }
 .chart text.none { text-anchor: middle; font-size: 14px; }
 .chart text.tick { font-variant-numeric: tabular-nums; }
 .chart text.y { text-anchor: end; }
