@@ -51,6 +51,7 @@ struct AnalyzeCommand {
     if (app->count("--per-layer") > 0) full.per_layer = per_layer;
     if (gradients) full.gradient_windows = gradient_windows;
     full.weight_type = opened.weight_type;
+    full.num_threads = model.threads;
     return full;
   }
 

@@ -81,6 +81,34 @@ void AddTexts(const AnalyzeReport& report, HtmlPage* page) {
   page->AddTable(header, rows);
 }
 
+// The geometric mean over layers of s_i / s_0.
+Chart MeanSpectra(const AnalyzeReport& report) {
+  Chart chart;
+  chart.title = "Spectra, mean over layers";
+  chart.x.title = "direction";
+  chart.y.title = "singular value, share of the largest";
+  chart.y.scale = AxisScale::kLog;
+  for (const TextAnalysis& text : report.analysis.texts) {
+    for (const NamedTensor& tensor : kTensors) {
+      ChartSeries series;
+      series.name = report.analysis.texts.size() == 1 ? tensor.name
+                                                      : absl::StrCat(tensor.name, ", ", text.name);
+      series.markers = false;
+      for (int64_t i = 0; i < report.analysis.kv_width; ++i) {
+        double logs = 0;
+        for (const LayerSpectrum& layer : text.layers) {
+          const std::vector<double>& s = (layer.*tensor.spectrum).singular_values;
+          logs += std::log(s[i] / s[0]);
+        }
+        series.points.push_back(Point(static_cast<double>(i),
+                                      std::exp(logs / static_cast<double>(text.layers.size()))));
+      }
+      chart.series.push_back(std::move(series));
+    }
+  }
+  return chart;
+}
+
 void AddEffectiveRanks(const AnalyzeReport& report, HtmlPage* page) {
   page->AddHeading("Normalised effective rank");
   page->AddParagraph(
@@ -121,35 +149,10 @@ void AddEffectiveRanks(const AnalyzeReport& report, HtmlPage* page) {
     chart.y.to = most;
     figures.push_back({SvgChart(chart), captions[i]});
   }
+  figures.push_back({SvgChart(MeanSpectra(report)),
+                     "Geometric mean over layers. The first directions are common to all tokens: "
+                     "covariances are not centred."});
   page->AddFigures(figures);
-}
-
-// The geometric mean over layers of s_i / s_0.
-Chart MeanSpectra(const AnalyzeReport& report) {
-  Chart chart;
-  chart.title = "Spectra, mean over layers";
-  chart.x.title = "direction";
-  chart.y.title = "singular value, share of the largest";
-  chart.y.scale = AxisScale::kLog;
-  for (const TextAnalysis& text : report.analysis.texts) {
-    for (const NamedTensor& tensor : kTensors) {
-      ChartSeries series;
-      series.name = report.analysis.texts.size() == 1 ? tensor.name
-                                                      : absl::StrCat(tensor.name, ", ", text.name);
-      series.markers = false;
-      for (int64_t i = 0; i < report.analysis.kv_width; ++i) {
-        double logs = 0;
-        for (const LayerSpectrum& layer : text.layers) {
-          const std::vector<double>& s = (layer.*tensor.spectrum).singular_values;
-          logs += std::log(s[i] / s[0]);
-        }
-        series.points.push_back(Point(static_cast<double>(i),
-                                      std::exp(logs / static_cast<double>(text.layers.size()))));
-      }
-      chart.series.push_back(std::move(series));
-    }
-  }
-  return chart;
 }
 
 HeatMap SpectrumMap(const TextAnalysis& text, const NamedTensor& tensor) {
@@ -178,17 +181,35 @@ HeatMap SpectrumMap(const TextAnalysis& text, const NamedTensor& tensor) {
   return map;
 }
 
+// By layer, of each tensor.
+Chart EnergyRanks(const TextAnalysis& text) {
+  constexpr size_t kShare = 1;
+  Chart chart;
+  chart.title = absl::StrCat("Directions that hold ", Percent(kEnergyShares[kShare]),
+                             " of the energy: ", text.name);
+  chart.x.title = "layer";
+  chart.y.title = "directions";
+  for (const NamedTensor& tensor : kTensors) {
+    ChartSeries series = Series(tensor.name);
+    for (size_t l = 0; l < text.layers.size(); ++l) {
+      const int32_t rank = (text.layers[l].*tensor.spectrum).energy_ranks[kShare];
+      series.points.push_back(Point(static_cast<double>(l), rank,
+                                    absl::StrCat(tensor.name, "\nlayer ", l, ": ", rank)));
+    }
+    chart.series.push_back(std::move(series));
+  }
+  return chart;
+}
+
 void AddSpectra(const AnalyzeReport& report, HtmlPage* page) {
   page->AddHeading("Spectra");
-  std::vector<HtmlFigure> figures = {
-      {SvgChart(MeanSpectra(report)),
-       "Geometric mean over layers. The first directions are common to all tokens: covariances are "
-       "not centred."}};
+  std::vector<HtmlFigure> figures;
   for (const TextAnalysis& text : report.analysis.texts) {
     for (const NamedTensor& tensor : kTensors) {
       figures.push_back({SvgHeatMap(SpectrumMap(text, tensor)),
                          "A row per layer; where it pales early, few directions suffice."});
     }
+    figures.push_back({SvgChart(EnergyRanks(text)), "The same as numbers."});
   }
   page->AddFigures(figures);
 }
@@ -413,11 +434,7 @@ void AddTruncations(const AnalyzeReport& report, HtmlPage* page) {
     figures.push_back({SvgChart(scatter), caption});
   }
   page->AddFigures(figures);
-  for (size_t i = 0; i < analysis.text_correlations.size(); ++i) {
-    page->AddParagraph(absl::StrCat("Mean effective rank and ND-PPL at ",
-                                    Percent(report.request.levels[i]), ": ",
-                                    Describe(analysis.text_correlations[i], "texts"), "."));
-  }
+  for (const std::string& sentence : DescribeTexts(report)) page->AddParagraph(sentence + ".");
 }
 
 void AddLayers(const AnalyzeReport& report, HtmlPage* page) {

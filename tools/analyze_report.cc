@@ -114,10 +114,7 @@ std::string Notes(const AnalyzeReport& report) {
                     "ND-PPL: ", absl::string_view(kNdPplDefinition.data(), kNdPplDefinition.size()),
                     "\n");
   }
-  for (size_t i = 0; i < analysis.text_correlations.size(); ++i) {
-    absl::StrAppend(&out, "NER and ND-PPL at ", Level(report.request.levels[i]), ": ",
-                    Describe(analysis.text_correlations[i], "texts"), "\n");
-  }
+  for (const std::string& sentence : DescribeTexts(report)) absl::StrAppend(&out, sentence, "\n");
   for (const TextAnalysis& text : analysis.texts) {
     if (!text.layer_correlation.has_value()) continue;
     absl::StrAppend(&out, "NER and ND-PPL of single layers, ", text.name, ": ",
@@ -235,6 +232,20 @@ std::string Describe(const Correlation& correlation, std::string_view points) {
   if (!correlation.spearman.has_value()) return absl::StrCat("the same for all ", of);
   return absl::StrFormat("Spearman %+.2f, Pearson %+.2f over %d %s", *correlation.spearman,
                          *correlation.pearson, correlation.num_points, of);
+}
+
+std::vector<std::string> DescribeTexts(const AnalyzeReport& report) {
+  const std::vector<Correlation>& correlations = report.analysis.text_correlations;
+  if (report.analysis.texts.size() < 2 || correlations.empty()) return {};
+  if (report.analysis.texts.size() < kLeastCorrelationPoints) {
+    return {absl::StrCat("NER and ND-PPL: ", Describe(correlations[0], "texts"))};
+  }
+  std::vector<std::string> sentences;
+  for (size_t i = 0; i < correlations.size(); ++i) {
+    sentences.push_back(absl::StrCat("NER and ND-PPL at ", Level(report.request.levels[i]), ": ",
+                                     Describe(correlations[i], "texts")));
+  }
+  return sentences;
 }
 
 std::string PercentChange(double share) {

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "runtime/compress/analyze.h"
 
@@ -45,6 +46,9 @@ double MeanNer(const TextAnalysis& text, TensorSpectrum LayerSpectrum::*tensor);
 
 // "Spearman +0.81, Pearson +0.74 over 30 layers", or why there is none.
 std::string Describe(const Correlation& correlation, std::string_view points);
+
+// The same for all texts, a sentence per level, or one where texts are too few; none of one text.
+std::vector<std::string> DescribeTexts(const AnalyzeReport& report);
 
 // "+12.3 %" of 0.123.
 std::string PercentChange(double share);

@@ -140,6 +140,7 @@ class TextAnalyser {
     gather.exact_window = request_.exact_window;
     gather.gradient_windows = request_.gradient_windows;
     gather.seed = request_.seed;
+    gather.num_threads = request_.num_threads;
     return CollectStatistics(checkpoint_, split.calibration, gather,
                              Named(stage_, "statistics: " + name));
   }

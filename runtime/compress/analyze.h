@@ -39,7 +39,8 @@ struct AnalysisRequest {
   int32_t exact_prefix = 16;     // tokens beyond which losses are predicted
   int32_t exact_window = 64;
   DType weight_type = DType::kBf16;
-  uint64_t seed = 0;
+  uint64_t seed = 0;        // of the text that the model writes and of the gradients' labels
+  int32_t num_threads = 0;  // of statistics; 0: one per available core
 
   // INVALID_ARGUMENT names the option, what was expected and what came.
   absl::Status Validate(const ModelConfig& config) const;

@@ -19,9 +19,20 @@ constexpr double kRight = kWidth - 24;
 constexpr double kTop = 66;
 constexpr double kBottom = kHeight - 56;
 constexpr int kShades = 32;
-constexpr double kPalest = 0.03;  // opacity
+constexpr double kFullColour = 0.6;  // share of the shades up to which the colour grows fuller
+constexpr double kPalest = 0.03;     // opacity
+constexpr double kInk = 70;          // percent of ink in the strongest shade
 
-double OpacityOf(int shade) { return kPalest + (1 - kPalest) * shade / (kShades - 1); }
+// From the page's ground to the first colour, and on towards the colour of text, which is the
+// other end of lightness in the light and in the dark scheme.
+std::string FillOf(int shade) {
+  const double share = static_cast<double>(shade) / (kShades - 1);
+  if (share <= kFullColour) {
+    return absl::StrFormat("fill-opacity=\"%.2f\"", kPalest + (1 - kPalest) * share / kFullColour);
+  }
+  return absl::StrFormat("style=\"fill:color-mix(in srgb,var(--ink) %.0f%%,var(--c0))\"",
+                         kInk * (share - kFullColour) / (1 - kFullColour));
+}
 
 class Drawing {
  public:
@@ -67,9 +78,8 @@ class Drawing {
     constexpr double kStep = 5;
     constexpr double kStart = kLeft;
     for (int shade = 0; shade < kShades; ++shade) {
-      absl::StrAppendFormat(
-          &svg_, "<path class=\"shade\" fill-opacity=\"%.2f\" d=\"M%.1f 34h%.1fv10h-%.1fz\"/>",
-          OpacityOf(shade), kStart + shade * kStep, kStep, kStep);
+      absl::StrAppendFormat(&svg_, "<path class=\"shade\" %s d=\"M%.1f 34h%.1fv10h-%.1fz\"/>",
+                            FillOf(shade), kStart + shade * kStep, kStep, kStep);
     }
     svg_ += "\n";
     absl::StrAppendFormat(
@@ -98,8 +108,8 @@ class Drawing {
     }
     for (int shade = 0; shade < kShades; ++shade) {
       if (paths[shade].empty()) continue;
-      absl::StrAppendFormat(&svg_, "<path class=\"shade\" fill-opacity=\"%.2f\" d=\"%s\"/>\n",
-                            OpacityOf(shade), paths[shade]);
+      absl::StrAppendFormat(&svg_, "<path class=\"shade\" %s d=\"%s\"/>\n", FillOf(shade),
+                            paths[shade]);
     }
   }
 
