@@ -99,7 +99,7 @@ absl::StatusOr<std::unique_ptr<ModelExecutor>> QualityMeter::Open(
 }
 
 absl::StatusOr<Quality> QualityMeter::MeasureUncompressed(const StageProgress& stage) {
-  const KvPlan plan = KvPlan::Full(checkpoint_->config(), ExactType(weight_type_));
+  const KvPlan plan = KvPlan::Full(checkpoint_->config(), SegmentTypeOf(ExactType(weight_type_)));
   LORC_ASSIGN_OR_RETURN(const auto executor, Open(plan, stage));
   if (options_.agreement_tokens > 0) {
     LORC_ASSIGN_OR_RETURN(
