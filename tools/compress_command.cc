@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -113,8 +114,11 @@ struct CompressCommand {
     } else if (by_bytes) {
       options.bytes_per_token = bytes_per_token;
     } else if (!by_ranks && method == "loss") {
+      LORC_RETURN_IF_ERROR(options.Validate(config));
       const int64_t full = KvPlan::Full(config, SegmentType::kBf16).BytesPerToken();
-      options.bytes_per_token = std::llround(kDefaultShare * static_cast<double>(full));
+      options.bytes_per_token =
+          std::max<int64_t>(std::llround(kDefaultShare * static_cast<double>(full)),
+                            MixedByteRange(config, options).least);
     }
     const std::string rule = uniform                                         ? "uniform"
                              : !ranks.empty()                                ? ranks

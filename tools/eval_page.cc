@@ -149,9 +149,9 @@ Chart PositionChart(const EvalReport& report) {
       ChartPoint point;
       point.x = static_cast<double>(i + 1);
       point.y = nats[i];
-      point.tooltip =
-          absl::StrCat(label, "\neighth ", i + 1, "\n",
-                       absl::StrFormat(reference ? "%.4f nats" : "%+.4f nats", nats[i]));
+      point.tooltip = absl::StrCat(label, "\neighth ", i + 1, "\n",
+                                   reference ? absl::StrFormat("%.4f nats", nats[i])
+                                             : absl::StrFormat("%+.4f nats", nats[i]));
       series.points.push_back(std::move(point));
     }
     chart.series.push_back(std::move(series));

@@ -425,8 +425,10 @@ absl::StatusOr<ModelBases> ComputeBases(const Checkpoint& checkpoint, const Stat
   return bases;
 }
 
-ByteRange MixedByteRange(const ModelBases& bases, const CompressionOptions& options) {
-  const std::vector<TensorGains> gains = ComparableGains(bases);
+ByteRange MixedByteRange(const ModelConfig& config, const CompressionOptions& options) {
+  const TensorGains tensor = {std::vector<double>(config.kv_width() / options.groups, 0.0),
+                              options.groups};
+  const std::vector<TensorGains> gains(2 * static_cast<size_t>(config.num_layers), tensor);
   return {LeastBytes(gains, options.segment_width), MostBytes(gains, options.segment_width)};
 }
 

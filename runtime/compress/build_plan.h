@@ -109,6 +109,6 @@ absl::StatusOr<double> PredictLoss(const ModelBases& bases, const CompressionOpt
 struct ByteRange {
   int64_t least = 0, most = 0;
 };
-ByteRange MixedByteRange(const ModelBases& bases, const CompressionOptions& options);
+ByteRange MixedByteRange(const ModelConfig& config, const CompressionOptions& options);
 
 }  // namespace lorc

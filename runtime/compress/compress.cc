@@ -74,6 +74,14 @@ std::map<std::string, std::string> DescribeOptions(const CompressRequest& reques
   return described;
 }
 
+void NamePlan(const Checkpoint& checkpoint, const CompressRequest& request,
+              size_t calibration_windows, KvPlan* plan) {
+  plan->name = PlanName(request.options, *plan);
+  plan->options = DescribeOptions(request, calibration_windows);
+  plan->base_fingerprint = checkpoint.Fingerprint();
+  plan->base_name = checkpoint.config().name;
+}
+
 absl::Status CheckRequest(const CompressRequest& request, const ModelConfig& config) {
   const CompressionOptions& options = request.options;
   LORC_RETURN_IF_ERROR(options.Validate(config));
@@ -131,7 +139,7 @@ class PlanMaker {
 
   // The smallest that keeps the request's limit.
   absl::Status Search(CompressionOptions* options) {
-    const ByteRange range = MixedByteRange(bases_, *options);
+    const ByteRange range = MixedByteRange(checkpoint_.config(), *options);
     PlanSearch search;
     search.least_bytes = range.least;
     search.most_bytes = range.most;
@@ -183,6 +191,11 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
   CompressRequest resolved = request;
   CompressionOptions& options = resolved.options;
   CompressResult result;
+  if (options.keeps_all() && request.text.empty()) {
+    LORC_ASSIGN_OR_RETURN(result.plan, BuildFullPlan(config, options));
+    NamePlan(checkpoint, resolved, 0, &result.plan);
+    return result;
+  }
   std::vector<LayerSpectra> spectra;
   if (!options.keeps_all()) {
     // The weights first: what they do not allow is said before the model has written for minutes.
@@ -243,10 +256,7 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
   result.compressed = std::move(maker.evaluation());
   result.plan = std::move(maker.built().plan);
   KvPlan& plan = result.plan;
-  plan.name = PlanName(options, plan);
-  plan.options = DescribeOptions(resolved, split.calibration.size());
-  plan.base_fingerprint = checkpoint.Fingerprint();
-  plan.base_name = config.name;
+  NamePlan(checkpoint, resolved, split.calibration.size(), &plan);
   plan.measured.num_tokens = static_cast<int32_t>(split.measuring.size());
   plan.measured.perplexity_full = result.full.perplexity;
   plan.measured.perplexity = result.compressed.perplexity;

@@ -22,7 +22,8 @@ namespace lorc {
 struct CompressRequest {
   CompressionOptions options;
   std::optional<QualityLimit> limit;  // finds options.bytes_per_token
-  std::string text;                   // calibration text; empty: the model writes its own
+  std::string text;                   // calibration text; empty: the model writes its own, but for
+                                      // a full cache, which is then not measured
   int32_t window = 1024;              // tokens
   int32_t calibration_windows = 15;   // at most; spread evenly over the text
   int32_t gradient_windows = 8;       // of those, at most, for methods that need gradients

@@ -54,7 +54,7 @@ KvPlan HalfPlan(const ModelConfig& config) {
   tensor.layout = KvLayoutKind::kDirect;
   tensor.groups = 1;
   tensor.rank = config.kv_width() / 2;
-  tensor.segments = {{DType::kF32, tensor.rank}};
+  tensor.segments = {{SegmentType::kF32, tensor.rank}};
   tensor.encoder.resize(static_cast<size_t>(tensor.rank) * config.kv_width());
   for (int32_t i = 0; i < tensor.rank; ++i) tensor.encoder[i * config.kv_width() + i] = 1;
   KvPlan plan;

@@ -65,7 +65,7 @@ TEST(QualityMeter, MeasuresTheSameModelTwice) {
   ASSERT_TRUE(meter.ok()) << meter.status();
   const auto full = meter->MeasureUncompressed(nullptr);
   ASSERT_TRUE(full.ok()) << full.status();
-  const auto again = meter->Measure(KvPlan::Full(fixture.config(), DType::kF32), nullptr);
+  const auto again = meter->Measure(KvPlan::Full(fixture.config(), SegmentType::kF32), nullptr);
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(full->evaluation.window_nll, again->evaluation.window_nll);
   EXPECT_EQ(full->evaluation.num_windows, 3);

@@ -100,29 +100,18 @@ class SameTokensTest : public testing::TestWithParam<const char*> {
     CompressionOptions options;  // the defaults but for rebuilt keys
     options.keys =
         std::string(GetParam()) == "rebuilt" ? KvLayoutKind::kRebuilt : KvLayoutKind::kDirect;
-    const auto running = test::Run(*checkpoint_, plan_, Options(512, 1, 512));
-    const auto moments =
-        CollectMoments(*running.executor, {SomeTokens(400, 99)}, options.anchor, nullptr);
-    ASSERT_TRUE(moments.ok()) << moments.status();
+    if (std::string(GetParam()) == "mixed") options.bytes_per_token = 3600;
+    StatisticsOptions gather;
+    gather.gradient_windows = 1;
+    const auto statistics = CollectStatistics(*checkpoint_, {SomeTokens(400, 99)}, gather, nullptr);
+    ASSERT_TRUE(statistics.ok()) << statistics.status();
     const auto spectra = ComputeWeightSpectra(*checkpoint_, nullptr);
     ASSERT_TRUE(spectra.ok()) << spectra.status();
-    auto built = BuildPlan(config, *spectra, &*moments, options);
+    const auto bases = ComputeBases(*checkpoint_, &*statistics, options, nullptr);
+    ASSERT_TRUE(bases.ok()) << bases.status();
+    auto built = BuildPlan(config, *spectra, *bases, options);
     ASSERT_TRUE(built.ok()) << built.status();
     plan_ = std::move(built->plan);
-    if (std::string(GetParam()) == "mixed") MixTypes();
-  }
-
-  // Fewer bits to later segments.
-  void MixTypes() {
-    constexpr SegmentType kTypes[] = {SegmentType::kInt8, SegmentType::kInt4, SegmentType::kInt3,
-                                      SegmentType::kInt2, SegmentType::kFp8};
-    for (LayerPlan& layer : plan_.layers) {
-      for (TensorPlan* tensor : {&layer.key, &layer.value}) {
-        for (size_t i = 0; i < tensor->segments.size(); ++i) {
-          tensor->segments[i].type = kTypes[i % std::size(kTypes)];
-        }
-      }
-    }
   }
 
   static test::RunOptions Options(int32_t max_step_tokens, int32_t num_sequences,

@@ -84,6 +84,7 @@ class Scale {
       decimals = std::min(12, static_cast<int>(-std::floor(std::log10(values.front()))));
     }
     std::vector<std::pair<double, std::string>> ticks;
+    ticks.reserve(values.size());
     for (const double value : values) {
       ticks.emplace_back(value, axis_.format ? axis_.format(value) : Plain(value, decimals));
     }
@@ -98,12 +99,12 @@ class Scale {
   std::vector<double> LogTicks() const {
     const double decades = std::log10(high_ / low_);
     const double first = std::floor(std::log10(low_));
-    const double stride = std::max(1.0, std::ceil(decades / 8));
+    const int stride = std::max(1, static_cast<int>(std::ceil(decades / 8)));
     std::vector<double> values;
-    for (double decade = first; decade <= first + decades + 1; decade += stride) {
+    for (int decade = 0; decade <= decades + 1; decade += stride) {
       for (const double multiple : {1.0, 2.0, 5.0}) {
         if (multiple > 1 && decades > 3) break;
-        const double value = multiple * std::pow(10.0, decade);
+        const double value = multiple * std::pow(10.0, first + decade);
         if (value >= low_ && value <= high_) values.push_back(value);
       }
     }
