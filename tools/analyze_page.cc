@@ -381,7 +381,10 @@ Chart OfTruncations(const AnalyzeReport& report, std::vector<Truncation> TextAna
   PutOnAxis(points, &chart.y);
   chart.baseline = chart.y.scale == AxisScale::kLog ? 1 : 0;
   for (ChartSeries& series : chart.series) {
-    if (!line) continue;
+    if (!line) {  // bars of points in no order would hide them
+      for (ChartPoint& point : series.points) point.low = point.high = std::nullopt;
+      continue;
+    }
     std::sort(series.points.begin(), series.points.end(),
               [](const ChartPoint& a, const ChartPoint& b) { return a.x < b.x; });
   }
@@ -422,7 +425,7 @@ void AddTruncations(const AnalyzeReport& report, HtmlPage* page) {
     figures.push_back({SvgChart(by_layer), "The other layers keep their full cache."});
     Chart scatter = OfTruncations(
         report, &TextAnalysis::layer_truncations,
-        [&](const TextAnalysis& text, size_t l) { return text.layer_ners(report.request.keys)[l]; },
+        [&](const TextAnalysis& text, size_t l) { return text.LayerNers(report.request.keys)[l]; },
         layer, false);
     scatter.title = "Does effective rank tell what truncation costs?";
     scatter.x.title = "normalised effective rank of the layer, mean of keys and values";
