@@ -6,6 +6,7 @@
 
 namespace lorc {
 
+void AddAnalyzeCommand(CLI::App& app, int* status);
 void AddCompressCommand(CLI::App& app, int* status);
 void AddPlanCommand(CLI::App& app, int* status);
 void AddEvalCommand(CLI::App& app, int* status);

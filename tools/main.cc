@@ -7,6 +7,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   int status = 0;
   lorc::AddCompressCommand(app, &status);
+  lorc::AddAnalyzeCommand(app, &status);
   lorc::AddPlanCommand(app, &status);
   lorc::AddEvalCommand(app, &status);
   lorc::AddGenerateCommand(app, &status);

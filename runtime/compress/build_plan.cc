@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "kernels/base/check.h"
 #include "runtime/compress/bit_allocation.h"
+#include "runtime/compress/effective_rank.h"
 #include "runtime/compress/head_grouping.h"
 #include "runtime/compress/linear_algebra.h"
 #include "runtime/compress/orthogonal_mix.h"
@@ -37,19 +38,6 @@ absl::StatusOr<WeightSpectrum> SpectrumOf(const Checkpoint& checkpoint, TensorRo
                                                           "; is the checkpoint damaged?"));
   }
   return WeightSpectrum{std::move(svd->values)};
-}
-
-// exp(entropy of the normalised singular values) / n (Roy and Vetterli; Swift-SVD equation 11).
-double EffectiveRank(const std::vector<double>& energies) {
-  double sum = 0;
-  for (const double energy : energies) sum += std::sqrt(std::max(energy, 0.0));
-  if (sum <= 0) return 0;
-  double entropy = 0;
-  for (const double energy : energies) {
-    const double p = std::sqrt(std::max(energy, 0.0)) / sum;
-    if (p > 0) entropy -= p * std::log(p);
-  }
-  return std::exp(entropy) / static_cast<double>(energies.size());
 }
 
 std::vector<double> NineOf(const std::vector<double>& energies) {
@@ -147,7 +135,7 @@ TensorPlan MakeTensor(const std::vector<GroupBasis>& groups, std::vector<CacheSe
   const double condition = weight.condition_number();
   const double total = Total(energies);
   tensor.facts.condition_number = std::isfinite(condition) ? condition : 0.0;
-  tensor.facts.effective_rank = EffectiveRank(energies);
+  tensor.facts.effective_rank = EffectiveRank(energies) / static_cast<double>(energies.size());
   tensor.facts.kept_energy = total > 0 ? std::clamp(kept / total, 0.0, 1.0) : 0.0;
   tensor.facts.singular_values = NineOf(energies);
   return tensor;

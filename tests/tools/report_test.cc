@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/tools/markup.h"
+#include "tools/report/heat_map.h"
 #include "tools/report/html_page.h"
 #include "tools/report/html_text.h"
 #include "tools/report/svg_chart.h"
@@ -15,43 +17,13 @@
 namespace lorc {
 namespace {
 
+using test::Count;
+using test::Malformed;
 using testing::HasSubstr;
 using testing::Not;
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-// What is wrong with the elements' nesting or the quotes of attributes; empty: nothing.
-std::string Malformed(const std::string& text) {
-  static const std::regex kTag(
-      R"(<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:\s+[a-zA-Z0-9:-]+="[^"<>]*")*)\s*(/?)>)");
-  std::vector<std::string> open;
-  for (size_t at = text.find('<'); at != std::string::npos; at = text.find('<', at)) {
-    if (text.compare(at, 15, "<!DOCTYPE html>") == 0) {
-      at += 15;
-      continue;
-    }
-    std::smatch match;
-    if (!std::regex_search(text.begin() + static_cast<int64_t>(at), text.end(), match, kTag,
-                           std::regex_constants::match_continuous)) {
-      return "no tag: " + text.substr(at, 60);
-    }
-    if (match[1].length() > 0) {
-      if (open.empty() || open.back() != match[2]) return "closes what is not open: " + match.str();
-      open.pop_back();
-    } else if (match[4].length() == 0 && match[2] != "meta") {
-      open.push_back(match[2]);
-    }
-    at += match.length();
-  }
-  return open.empty() ? "" : "never closed: " + open.back();
-}
-
-int Count(const std::string& text, const std::string& part) {
-  int count = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
-  return count;
-}
 
 // Every number of the drawing is finite, and within its area.
 void ExpectSound(const std::string& svg) {
@@ -234,6 +206,75 @@ TEST(HtmlText, Thousands) {
   EXPECT_EQ(WithThousands(-1234567), "-1,234,567");
   EXPECT_EQ(WithThousands(-0.2), "0");
   EXPECT_EQ(NumCharacters("a\xc3\xa9\xe2\x82\xac"), 3);
+}
+
+TEST(SvgChart, LinesWithoutMarkersAndEndsOfAxes) {
+  Chart chart = OneSeries({At(0, 0.4), At(1, 0.5)});
+  chart.series[0].markers = false;
+  chart.y.format = [](double value) { return "up " + std::to_string(std::lround(10 * value)); };
+  const std::string narrow = SvgChart(chart);
+  ExpectSound(narrow);
+  EXPECT_EQ(Count(narrow, "class=\"line\""), 1);
+  EXPECT_EQ(Count(narrow, "class=\"marker\""), 0);
+  EXPECT_THAT(narrow, Not(HasSubstr(">up 10<")));
+  chart.y.from = 0;
+  chart.y.to = 1;
+  const std::string wide = SvgChart(chart);
+  ExpectSound(wide);
+  EXPECT_THAT(wide, testing::AllOf(HasSubstr(">up 0<"), HasSubstr(">up 10<")));
+  chart.y.to = kNan;  // is no end
+  chart.y.scale = AxisScale::kLog;
+  ExpectSound(SvgChart(chart));
+}
+
+HeatMap Map(std::vector<std::vector<double>> rows) {
+  HeatMap map;
+  map.title = "title";
+  map.x_title = "across";
+  map.y_title = "down";
+  map.shade_title = "shades";
+  map.rows = std::move(rows);
+  map.format = [](double value) { return std::to_string(static_cast<int>(value)) + " units"; };
+  return map;
+}
+
+// Corners of the cells: of the strongest shade, then of the palest.
+TEST(SvgHeatMap, NeighboursOfOneShadeAreOneArea) {
+  const std::string svg = SvgHeatMap(Map({{1, 1, 0, 0}, {7, kInfinity, -3, 0}, {1, 0, 0, kNan}}));
+  ExpectSound(svg);
+  for (const char* text : {">title<", ">across<", ">down<", ">shades<", ">0 units<", ">1 units<"}) {
+    EXPECT_THAT(svg, HasSubstr(text));
+  }
+  const std::regex area(R"(M([0-9.]+) ([0-9.]+)H([0-9.]+)V([0-9.]+)H[0-9.]+z)");
+  std::vector<double> widths;
+  for (std::sregex_iterator i(svg.begin(), svg.end(), area), end; i != end; ++i) {
+    widths.push_back(std::stod((*i)[3]) - std::stod((*i)[1]));
+  }
+  const double column = (widths.back()) / 4;  // the frame comes last
+  widths.pop_back();
+  ASSERT_EQ(widths.size(), 6u);  // palest: 2, 2, 2; strongest: 2, 1, 1 columns
+  const double columns[] = {2, 2, 2, 2, 1, 1};
+  for (size_t i = 0; i < widths.size(); ++i) EXPECT_NEAR(widths[i], columns[i] * column, 0.15);
+}
+
+TEST(SvgHeatMap, SizeFollowsTheDetail) {
+  const std::vector<double> row(10000, 0.5);
+  EXPECT_LT(SvgHeatMap(Map(std::vector(100, row))).size(), 20000u);
+}
+
+TEST(SvgHeatMap, IsSoundForAnyData) {
+  ExpectSound(SvgHeatMap(Map({})));
+  EXPECT_THAT(SvgHeatMap(Map({})), HasSubstr("no data"));
+  EXPECT_THAT(SvgHeatMap(Map({{}, {}})), HasSubstr("no data"));
+  ExpectSound(SvgHeatMap(Map({{kNan}})));
+  ExpectSound(SvgHeatMap(Map({{1e300, -1e300, kInfinity, -kInfinity}})));
+  HeatMap nasty = Map({{0, 1}});
+  nasty.title = nasty.x_title = nasty.y_title = nasty.shade_title = "<script>\"&'\x01\xff";
+  nasty.tooltips = {nasty.title, "of a row that is not there"};
+  nasty.format = [&](double) { return nasty.title; };
+  const std::string svg = SvgHeatMap(nasty);
+  ExpectSound(svg);
+  EXPECT_THAT(svg, testing::AllOf(Not(HasSubstr("<script>")), Not(HasSubstr("not there"))));
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ h1 { font-size: 26px; line-height: 1.2; margin: 0 0 4px; overflow-wrap: anywhere
 h2 { font-size: 18px; margin: 36px 0 8px; }
 p { margin: 0 0 12px; max-width: 80ch; color: var(--muted); overflow-wrap: anywhere; }
 .figures { display: grid; gap: 20px;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); }
 figure { margin: 0; padding: 12px 8px 8px; border: 1px solid var(--grid); border-radius: 8px; }
 figcaption { padding: 4px 12px 8px; color: var(--muted); font-size: 13px; }
 .scroll { overflow-x: auto; margin: 12px 0; }

@@ -207,6 +207,8 @@ class Drawing {
       }
     }
     if (y_range_.empty()) return;
+    IncludeEnds(chart_.x, &x_range_);
+    IncludeEnds(chart_.y, &y_range_);
     if (chart_.baseline.has_value() && IsDrawable(*chart_.baseline, chart_.y.scale)) {
       y_range_.Include(*chart_.baseline);
     }
@@ -218,6 +220,12 @@ class Drawing {
       const Range points = y_range_;
       y_range_.Include(std::max(bars.low, points.low - points.span()));
       y_range_.Include(std::min(bars.high, points.high + points.span()));
+    }
+  }
+
+  static void IncludeEnds(const ChartAxis& axis, Range* range) {
+    for (const auto& end : {axis.from, axis.to}) {
+      if (end.has_value() && IsDrawable(*end, axis.scale)) range->Include(*end);
     }
   }
 
@@ -251,7 +259,7 @@ class Drawing {
             &svg_, "<line class=\"line\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>", x, y,
             x + 18, y);
       }
-      Marker(x + 9, y, colour);
+      if (series.markers) Marker(x + 9, y, colour);
       absl::StrAppendFormat(&svg_, "<text class=\"name\" x=\"%.1f\" y=\"%.1f\">%s</text></g>\n",
                             x + 24, y + 4, EscapeHtml(series.name));
       if (!series.reference) ++colour;
@@ -315,7 +323,7 @@ class Drawing {
       absl::StrAppendFormat(&svg_, "<g class=\"%s\">\n", ColourClass(series, colour));
       if (series.line) DrawLine(series, horizontal, vertical);
       for (const ChartPoint& point : series.points) {
-        if (!IsDrawn(point)) continue;
+        if (!series.markers || !IsDrawn(point)) continue;
         const double x = horizontal.Pixel(point.x);
         const double y = vertical.Pixel(point.y);
         DrawPoint(point, x, y, vertical, colour);
@@ -431,6 +439,9 @@ std::string_view SvgChartStyle() {
 .chart .bar { fill: none; stroke: var(--colour); stroke-width: 1.5; opacity: 0.6; }
 .chart .marker { fill: var(--colour); stroke: var(--surface); stroke-width: 1.5; }
 .chart .hit { fill: transparent; }
+.chart .shade { fill: var(--c0); shape-rendering: crispEdges; }
+.chart .frame { fill: none; stroke: var(--axis); }
+.chart .row:hover { stroke: var(--ink); }
 .chart .point:hover .marker { stroke: var(--ink); }
 .chart .point:hover .bar { opacity: 1; }
 .chart .reference { --colour: var(--muted); }

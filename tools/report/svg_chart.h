@@ -24,6 +24,7 @@ struct ChartSeries {
   std::vector<ChartPoint> points;
   bool line = true;        // points joined in their order; else points alone
   bool reference = false;  // what others are compared with: grey, and takes no colour
+  bool markers = true;     // else a line without marks, for many points; they have no tooltips
 };
 
 enum class AxisScale { kLinear, kLog };
@@ -33,6 +34,7 @@ struct ChartAxis {
   AxisScale scale = AxisScale::kLinear;
   // Of a tick's value; the default gives as many decimals as the step between ticks needs.
   std::function<std::string(double)> format;
+  std::optional<double> from, to;  // values that are always in sight
 };
 
 struct Chart {
