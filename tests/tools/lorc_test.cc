@@ -487,7 +487,7 @@ TEST_F(LorcTest, RefusesEvaluationsThatDoNotFit) {
 }
 
 TEST_F(LorcTest, RefusesOptionsThatItDoesNotKnow) {
-  ExpectUsage(CompressText({"--method", "pca"}), {"--method: pca not in {lorc,kv-core,full}"});
+  ExpectUsage(CompressText({"--method", "pca"}), {"--method: pca not in {full,lorc,kv-core,kq-svd,think,loss}"});
   ExpectUsage(CompressText({"--keys", "sideways"}), {"--keys: sideways not in {direct,rebuilt}"});
   ExpectUsage(CompressText({"--latent-type", "int5"}), {"--latent-type: int5 not in {f32,bf16,"});
   ExpectUsage(CompressText({"--target-kept", "most"}), {"--target-kept", "most"});
