@@ -100,13 +100,13 @@ class SameTokensTest : public testing::TestWithParam<const char*> {
     CompressionOptions options;  // the defaults but for rebuilt keys
     options.keys =
         std::string(GetParam()) == "rebuilt" ? KvLayoutKind::kRebuilt : KvLayoutKind::kDirect;
-    const auto running = test::Run(*checkpoint_, plan_, Options(512, 1, 512));
-    const auto moments =
-        CollectMoments(*running.executor, {SomeTokens(400, 99)}, options.anchor, nullptr);
-    ASSERT_TRUE(moments.ok()) << moments.status();
+    StatisticsOptions gather;
+    gather.anchor = options.anchor;
+    const auto statistics = CollectStatistics(*checkpoint_, {SomeTokens(400, 99)}, gather, nullptr);
+    ASSERT_TRUE(statistics.ok()) << statistics.status();
     const auto spectra = ComputeWeightSpectra(*checkpoint_, nullptr);
     ASSERT_TRUE(spectra.ok()) << spectra.status();
-    auto built = BuildPlan(config, *spectra, &*moments, options);
+    auto built = BuildPlan(config, *spectra, &*statistics, options);
     ASSERT_TRUE(built.ok()) << built.status();
     plan_ = std::move(built->plan);
   }
