@@ -30,6 +30,7 @@ AnalysisRequest SmallRequest() {
   request.levels = {0.5};
   request.anchor = 64;
   request.weight_type = DType::kF32;
+  request.num_threads = 1;
   return request;
 }
 
