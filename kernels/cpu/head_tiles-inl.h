@@ -27,8 +27,11 @@ constexpr int kMaxHeads = 12;  // heads whose sums the registers hold
 
 constexpr int64_t RoundUp16(int64_t value) { return (value + 15) / 16 * 16; }
 
-// Vectors of tokens (or columns) that go together, so that enough sums are in flight.
-constexpr int VectorsFor(int heads) { return heads <= 3 ? 4 : heads <= 6 ? 2 : 1; }
+// Vectors of tokens (or columns) that go together, so that enough sums are in flight and a head's
+// factor is loaded once for several: as many as the registers hold (AVX-512 has 32, others 16).
+constexpr int VectorsFor(int heads) {
+  return LanesF() == 16 ? (heads <= 6 ? 4 : 2) : (heads <= 3 ? 4 : heads <= 6 ? 2 : 1);
+}
 
 // Calls body(integral_constant<heads>, first) for tiles of at most kMaxHeads heads.
 template <typename Body>

@@ -145,8 +145,10 @@ float EncodeWeights(const ValueArgs& args) {
     for (int64_t t = 0; t < padded; t += LanesF()) {
       const VF weight = hn::LoadU(d, weights + t);
       minimum_sum = hn::MulAdd(weight, hn::Load(d, minima + t), minimum_sum);
-      const auto code = hn::NearestInt(hn::Mul(weight, hn::Load(d, steps + t)));
-      hn::StoreU(hn::DemoteTo(d16, code), d16, codes + t);
+      // Codes are of 0..kWeightCode: 2^23 aligns the mantissa so that its lower bits are the code.
+      const VF code = hn::MulAdd(weight, hn::Load(d, steps + t), hn::Set(d, 0x1p23f));
+      hn::StoreU(hn::BitCast(d16, hn::TruncateTo(DU16(), hn::BitCast(DU32(), code))), d16,
+                 codes + t);
     }
     args.minimum_sums[head] = hn::GetLane(hn::SumOfLanes(d, minimum_sum));
   }

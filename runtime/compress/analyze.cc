@@ -63,8 +63,8 @@ absl::StatusOr<std::vector<SplitText>> SplitTexts(Backend& backend, const Checkp
   int32_t statistics_windows = request.statistics_windows;
   int32_t measure_windows = request.measure_windows;
   const auto add = [&](const std::string& name, TokenWindows windows) -> absl::Status {
-    LORC_ASSIGN_OR_RETURN(const SplitText split,
-                          SplitWindows(windows, statistics_windows, measure_windows));
+    LORC_ASSIGN_OR_RETURN(const SplitText split, SplitWindows(windows, request.window,
+                                                              statistics_windows, measure_windows));
     const auto measured = static_cast<int32_t>(std::ssize(split.measuring) / request.window);
     statistics_windows =
         std::min(statistics_windows, static_cast<int32_t>(split.calibration.size()));
@@ -93,8 +93,8 @@ absl::StatusOr<std::vector<SplitText>> SplitTexts(Backend& backend, const Checkp
   }
   std::vector<SplitText> splits;
   for (const TokenWindows& windows : texts) {
-    LORC_ASSIGN_OR_RETURN(SplitText split,
-                          SplitWindows(windows, statistics_windows, measure_windows));
+    LORC_ASSIGN_OR_RETURN(SplitText split, SplitWindows(windows, request.window, statistics_windows,
+                                                        measure_windows));
     splits.push_back(std::move(split));
   }
   return splits;

@@ -43,14 +43,15 @@ TokenWindows CutWindows(const std::vector<TokenId>& tokens, int32_t window) {
   return windows;
 }
 
-absl::StatusOr<SplitText> SplitWindows(const TokenWindows& windows, int32_t calibration_windows,
-                                       int32_t measure_windows) {
+absl::StatusOr<SplitText> SplitWindows(const TokenWindows& windows, int32_t window,
+                                       int32_t calibration_windows, int32_t measure_windows) {
   const auto available = static_cast<int32_t>(windows.size());
   if (available < 2) {
     return absl::FailedPreconditionError(
         absl::StrCat("the calibration text has ", available,
-                     " whole windows; at least 2 are needed, one to calibrate and one to measure: "
-                     "give a longer text or a smaller --window"));
+                     " whole windows of ", window,
+                     " tokens; at least 2 are needed, one to calibrate and one to measure: give a "
+                     "longer text or a smaller --window"));
   }
   const int32_t most = std::max(1, available - std::max(1, available / 4));
   const int32_t count = std::min(calibration_windows, most);

@@ -26,8 +26,8 @@ struct SplitText {
 
 // Windows for calibration are spread evenly over the text; of the others the first are for
 // measuring. A quarter of the text at least is kept for measuring. FAILED_PRECONDITION where there
-// are less than two windows.
-absl::StatusOr<SplitText> SplitWindows(const TokenWindows& windows, int32_t calibration_windows,
-                                       int32_t measure_windows);
+// are less than two windows (of `window` tokens, for the message).
+absl::StatusOr<SplitText> SplitWindows(const TokenWindows& windows, int32_t window,
+                                       int32_t calibration_windows, int32_t measure_windows);
 
 }  // namespace lorc

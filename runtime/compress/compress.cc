@@ -225,8 +225,8 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
     } else {
       windows = CutWindows(tokenizer.Encode(request.text, /*parse_special=*/false), request.window);
     }
-    LORC_ASSIGN_OR_RETURN(
-        split, SplitWindows(windows, request.calibration_windows, request.measure_windows));
+    LORC_ASSIGN_OR_RETURN(split, SplitWindows(windows, request.window, request.calibration_windows,
+                                              request.measure_windows));
     EvaluationOptions evaluation;
     evaluation.window = request.window;
     LORC_ASSIGN_OR_RETURN(result.full, Evaluate(*model, split.measuring, evaluation,

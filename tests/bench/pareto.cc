@@ -146,6 +146,19 @@ std::vector<Row> Rows(const ModelConfig& config) {
   return rows;
 }
 
+// Numbers that are kept in float32 here, to compare with the laboratory, would be bf16.
+int64_t ExtraBytes(const KvPlan& plan) {
+  int64_t bytes = 0;
+  for (const LayerPlan& layer : plan.layers) {
+    for (const TensorPlan* tensor : {&layer.key, &layer.value}) {
+      for (const CacheSegment& segment : tensor->segments) {
+        if (segment.type == SegmentType::kF32) bytes += 2 * tensor->groups * segment.width;
+      }
+    }
+  }
+  return bytes;
+}
+
 // Bases that keep everything as it is, so that only the mix of a plan's segments remains.
 ModelBases IdentityBases(const ModelConfig& config) {
   GroupBasis identity;
@@ -207,14 +220,14 @@ class Pareto {
         result.predicted = std::expm1(built.predicted_loss);
       }
     }
-    result.bytes_per_token =
-        row.kind == Row::Kind::kPerChannel
-            ? config().num_layers * PerChannelKeysBytes(config().kv_width(), row.bits, 32)
-            : static_cast<double>(plan.BytesPerToken());
     if (row.kind == Row::Kind::kKeysOnly) {
       const KvPlan full = KvPlan::Full(config(), SegmentType::kF32);
       for (size_t l = 0; l < plan.layers.size(); ++l) plan.layers[l].value = full.layers[l].value;
     }
+    result.bytes_per_token =
+        row.kind == Row::Kind::kPerChannel
+            ? config().num_layers * PerChannelKeysBytes(config().kv_width(), row.bits, 32)
+            : static_cast<double>(plan.BytesPerToken() - ExtraBytes(plan));
     LORC_ASSIGN_OR_RETURN(result.evaluation, Measure(plan, row.bits));
     double change = 0;
     for (int i = 0; i < 4 && i < result.evaluation.num_windows; ++i) {

@@ -47,7 +47,8 @@ Analysis Analysed(const test::TinyFixture& tiny, const AnalysisRequest& request)
 SplitText Split(const test::TinyFixture& tiny, const AnalysisRequest& request) {
   const auto windows =
       CutWindows(tiny.tokenizer->Encode(request.texts[0].text, false), request.window);
-  auto split = SplitWindows(windows, request.statistics_windows, request.measure_windows);
+  auto split =
+      SplitWindows(windows, request.window, request.statistics_windows, request.measure_windows);
   EXPECT_TRUE(split.ok()) << split.status();
   return *std::move(split);
 }

@@ -219,7 +219,7 @@ TEST(BuildPlanTest, FullRankIsTheIdentity) {
     for (const LayerPlan& layer : plan.layers) {
       for (const TensorPlan* tensor : {&layer.key, &layer.value}) {
         ASSERT_EQ(tensor->rank, width);
-        EXPECT_DOUBLE_EQ(tensor->facts.kept_energy, 1);
+        EXPECT_NEAR(tensor->facts.kept_energy, 1, 1e-12);
         for (int32_t group = 0; group < options.groups; ++group) {
           const auto projection = Projection(*tensor, group, width);
           for (int64_t i = 0; i < width * width; ++i)

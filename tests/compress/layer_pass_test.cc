@@ -18,12 +18,15 @@ struct Case {
   const char* name;
   int32_t num_tokens, prefix, window;
   bool scaled_and_tied = false;
+  int num_directions = 3;  // random ones, and of single numbers
+  int num_elements = 8;
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 test::TinyModelOptions ModelOf(const Case& c) {
   test::TinyModelOptions options;
+  if (c.num_tokens > 1000) options.num_layers = 1;  // to be quick
   if (!c.scaled_and_tied) return options;
   options.tied_embeddings = true;
   options.rope_scaling.type = RopeScaling::Type::kLlama3;
@@ -100,13 +103,13 @@ TEST_P(FarGradientsTest, AreTheLossesDerivativesByWhatFarQueriesRead) {
                     bound * std::sqrt(norm) * largest + 1e-7 * std::max(1.0, norm))
             << "layer " << l << (is_key ? " keys, " : " values, ") << what;
       };
-      for (int i = 0; i < 3; ++i) {
+      for (int i = 0; i < c.num_directions; ++i) {
         test::Rows direction(c.num_tokens, std::vector<double>(n));
         for (auto& row : direction)
           for (double& value : row) value = random() % 2 == 0 ? 1 : -1;
         expect_along(direction, "everywhere");
       }
-      for (int i = 0; i < 8; ++i) {
+      for (int i = 0; i < c.num_elements; ++i) {
         test::Rows direction(c.num_tokens, std::vector<double>(n));
         const auto t = static_cast<int64_t>(random() % c.num_tokens);
         direction[t][random() % n] = 1;
@@ -120,7 +123,9 @@ INSTANTIATE_TEST_SUITE_P(Rules, FarGradientsTest,
                          testing::Values(Case{"everything", 75, 0, 0}, Case{"prefix", 75, 16, 0},
                                          Case{"window", 90, 0, 32}, Case{"both", 150, 16, 48},
                                          Case{"one_block", 80, 32, 16},
-                                         Case{"scaled_and_tied", 70, 16, 16, true}),
+                                         Case{"scaled_and_tied", 70, 16, 16, true},
+                                         // More rows than the FFN takes at once.
+                                         Case{"long", 1050, 16, 64, false, 1, 0}),
                          [](const auto& of) { return std::string(of.param.name); });
 
 TEST(FarGradientsTest, AreZeroWhereNoQueryIsFar) {
@@ -157,15 +162,16 @@ TEST(PassTest, GivesTheExecutorsLogProbabilities) {
   for (const bool tied : {false, true}) {
     test::TinyModelOptions options;
     options.tied_embeddings = tied;
+    options.context_length = 1200;
     const test::TinyFixture tiny(nullptr, options);
-    const std::vector<TokenId> tokens = test::TinyTokens(500, 3);
+    const std::vector<TokenId> tokens = test::TinyTokens(1100, 3);
     std::vector<TokenId> next(tokens.begin() + 1, tokens.end());
     next.push_back(tokens[0]);
     const auto pass = test::RunPass(*tiny.checkpoint, tokens, {}, 1, test::GivenLabels(next));
     const auto expected = ScoreSequence(*tiny.MakeExecutor(128), tokens);
     ASSERT_TRUE(expected.ok()) << expected.status();
-    const double bound = Float32(tiny.config(), 500);
-    for (int64_t t = 0; t < 499; ++t) {
+    const double bound = Float32(tiny.config(), 1100);
+    for (int64_t t = 0; t < 1099; ++t) {
       EXPECT_NEAR(pass.log_probabilities[t], (*expected)[t], bound * std::abs((*expected)[t])) << t;
     }
   }

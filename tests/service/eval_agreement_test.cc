@@ -39,11 +39,12 @@ class EvalAgreementTest : public testing::Test {
     backend_ = *MakeCpuBackend(0);
   }
 
-  // int8 latents of three quarters of the ranks, from a few windows; little is exact, so that
-  // most of what attention reads has been through the plan.
+  // Mixed bits, from a few windows; little is exact, so that most of what attention reads has been
+  // through the plan.
   KvPlan MakePlan(KvLayoutKind keys) const {
     CompressRequest request;
     request.options.keys = keys;
+    request.options.bytes_per_token = 3600;
     request.options.exact_window = 16;
     request.text = std::string(kHeldOutText);
     request.window = 128;
@@ -111,16 +112,16 @@ class EvalAgreementTest : public testing::Test {
 };
 
 TEST_F(EvalAgreementTest, Uncompressed) {
-  ExpectAgreement(KvPlan::Full(checkpoint_->config(), DType::kBf16), "");
+  ExpectAgreement(KvPlan::Full(checkpoint_->config(), SegmentType::kBf16), "");
 }
 
-TEST_F(EvalAgreementTest, DirectInt8) {
+TEST_F(EvalAgreementTest, DirectMixedBits) {
   const KvPlan plan = MakePlan(KvLayoutKind::kDirect);
   ASSERT_TRUE(WritePlan(plan, folder_.File("plan")).ok());
   ExpectAgreement(plan, folder_.File("plan"));
 }
 
-TEST_F(EvalAgreementTest, RebuiltInt8) {
+TEST_F(EvalAgreementTest, RebuiltMixedBits) {
   const KvPlan plan = MakePlan(KvLayoutKind::kRebuilt);
   ASSERT_TRUE(WritePlan(plan, folder_.File("plan")).ok());
   ExpectAgreement(plan, folder_.File("plan"));

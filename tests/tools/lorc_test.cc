@@ -58,10 +58,10 @@ class LorcTest : public testing::Test {
 
   // Quick runs. Options in `more` come last, so that they may replace what is here.
   Arguments Compress(const Arguments& more) const {
-    return Command({"compress", model_, "-o", plan_}, more);
+    return Command({"compress", model_, "-o", plan_}, Exact(more));
   }
   Arguments CompressText(const Arguments& more) const {
-    return Command({"compress", model_, "-o", plan_, "--calibrate", text_}, more);
+    return Command({"compress", model_, "-o", plan_, "--calibrate", text_}, Exact(more));
   }
   Arguments Eval(const Arguments& more) const {
     return Command({"eval", model_, "--max-windows", "4"}, more);
@@ -102,6 +102,17 @@ class LorcTest : public testing::Test {
   const std::string plan_ = folder_.File("out/plan");
 
  private:
+  // The default window is longer than the tests' windows of text.
+  static Arguments Exact(Arguments more) {
+    const auto given = [&more](const char* option) {
+      return std::find(more.begin(), more.end(), option) != more.end();
+    };
+    if (!given("--exact-window") && !given("--method")) {
+      more.insert(more.end(), {"--exact-window", "16"});
+    }
+    return more;
+  }
+
   static Arguments Command(Arguments arguments, const Arguments& more) {
     const Arguments quick = {"--threads", "1", "--weights", "f32"};
     arguments.insert(arguments.end(), quick.begin(), quick.end());
@@ -116,7 +127,7 @@ class LorcTest : public testing::Test {
 // ---- What it does
 
 TEST_F(LorcTest, CompressesByKvCore) {
-  const Ended ended = Lorc(CompressText({}));
+  const Ended ended = Lorc(CompressText({"--method", "kv-core"}));
   ASSERT_EQ(ended.status, 0) << ended.err;
   EXPECT_THAT(ended.out, AllOf(HasSubstr("96 of 128 ranks kept (75.0 %)"),
                                HasSubstr("anchor 256, exact prefix 16 and window 64 tokens"),
@@ -129,6 +140,39 @@ TEST_F(LorcTest, CompressesByKvCore) {
   EXPECT_EQ(plan->layers[0].key.layout, KvLayoutKind::kDirect);
   EXPECT_EQ(plan->layers[0].key.segments[0].type, SegmentType::kInt8);
   EXPECT_GT(plan->measured.num_tokens, 0);
+}
+
+TEST_F(LorcTest, CompressesByLossIntoSoManyBytes) {
+  const Ended ended = Lorc(CompressText({"--bytes-per-token", "100", "--segment-width", "8"}));
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  EXPECT_THAT(ended.out, AllOf(HasSubstr("method loss"), HasSubstr("int4")));
+  EXPECT_THAT(ended.out + ended.err, HasSubstr("predicted +"));
+  const auto plan = ReadPlan(plan_);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_LE(plan->BytesPerToken(), 100);
+  EXPECT_GT(plan->BytesPerToken(), 90);
+  EXPECT_GT(plan->measured.predicted_loss, 0);
+  EXPECT_EQ(plan->name, "loss-direct-" + std::to_string(plan->BytesPerToken()) + "B");
+}
+
+TEST_F(LorcTest, FindsTheSmallestPlanWithinALimit) {
+  const Arguments limit = {"--max-ppl-increase", "5%", "--segment-width", "8"};
+  MakePlan(limit);
+  const auto plan = ReadPlan(plan_);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_LE(plan->measured.perplexity, 1.05 * plan->measured.perplexity_full);
+  EXPECT_EQ(plan->options.at("max_ppl_increase"), "0.05");
+}
+
+TEST_F(LorcTest, RefusesSizesThatCannotBe) {
+  ExpectRefused(CompressText({"--bytes-per-token", "10"}),
+                {"--bytes-per-token: expected at least 48", "got 10"});
+  ExpectRefused(CompressText({"--bytes-per-token", "90", "--target-kept", "0.5"}),
+                {"expected one of", "more than one"});
+  ExpectRefused(CompressText({"--max-ppl-increase", "much"}), {"--max-ppl-increase", "got much"});
+  ExpectRefused(CompressText({"--max-recall-increase", "0.1"}), {"belongs to --max-ppl-increase"});
+  ExpectRefused(CompressText({"--exact-window", "64"}), {"--window: expected more than the 80"});
+  ExpectRefused(CompressText({"--method", "full", "--moments", "text"}), {"--moments", "full"});
 }
 
 TEST_F(LorcTest, CompressesByLorc) {
@@ -144,11 +188,11 @@ TEST_F(LorcTest, CompressesByLorc) {
 }
 
 TEST_F(LorcTest, CompressesWithoutAText) {
-  const Ended ended = Lorc(Compress({"--window", "32", "--calibrate-windows", "2", "--json"}));
+  const Ended ended = Lorc(Compress({"--window", "48", "--calibrate-windows", "2", "--json"}));
   ASSERT_EQ(ended.status, 0) << ended.err;
   const json header = json::parse(ended.out);  // and nothing else
   EXPECT_EQ(header["options"]["calibration"],
-            "2 windows of 32 tokens, written by the model, seed 0");
+            "2 windows of 48 tokens, written by the model, seed 0");
   EXPECT_THAT(ended.err, HasSubstr("perplexity "));
 }
 
@@ -181,7 +225,7 @@ TEST_F(LorcTest, KeepsAllNumbersInAnyType) {
 }
 
 TEST_F(LorcTest, ShowsPlans) {
-  MakePlan();
+  MakePlan({"--method", "kv-core"});
   const Ended table = Lorc({"plan", "show", plan_});
   ASSERT_EQ(table.status, 0) << table.err;
   EXPECT_THAT(table.out,
@@ -280,7 +324,7 @@ TEST_F(LorcTest, EvaluatesPlansSideBySide) {
   const json& same = report["plans"][0];
   const json& other = report["plans"][1];
   EXPECT_EQ(same["plan"], close);
-  EXPECT_EQ(other["name"], "kv-core-direct-25%-int8");
+  EXPECT_EQ(other["name"], "loss-direct-25%-int8");
   EXPECT_NEAR(same["perplexity_change"], 0, 1e-4);
   EXPECT_NEAR(same["recall_distances"][1]["change"], 0, 1e-3);
   EXPECT_EQ(same["choices"]["same_pick"], 1);
@@ -398,8 +442,6 @@ TEST_F(LorcTest, RefusesOptionsOutOfRange) {
                 {"--target-kept: expected at least 0.516", "--ranks uniform", "got 0.3"});
   ExpectRefused(CompressText({"--method", "lorc", "--threshold", "nan"}),
                 {"--threshold: expected a finite number, got nan"});
-  ExpectRefused(CompressText({"--method", "lorc", "--keys", "direct"}),
-                {"--keys: expected rebuilt for method lorc", "got direct"});
   ExpectRefused(CompressText({"--min-rank", "8"}), {"--min-rank", "--ranks progressive"});
   ExpectRefused(CompressText({"--segment-width", "20"}),
                 {"--segment-width: expected a multiple of 8", "got 20"});
@@ -445,7 +487,7 @@ TEST_F(LorcTest, RefusesEvaluationsThatDoNotFit) {
 }
 
 TEST_F(LorcTest, RefusesOptionsThatItDoesNotKnow) {
-  ExpectUsage(CompressText({"--method", "pca"}), {"--method: pca not in {lorc,kv-core,full}"});
+  ExpectUsage(CompressText({"--method", "pca"}), {"--method: pca not in {full,lorc,kv-core,kq-svd,think,loss}"});
   ExpectUsage(CompressText({"--keys", "sideways"}), {"--keys: sideways not in {direct,rebuilt}"});
   ExpectUsage(CompressText({"--latent-type", "int5"}), {"--latent-type: int5 not in {f32,bf16,"});
   ExpectUsage(CompressText({"--target-kept", "most"}), {"--target-kept", "most"});
