@@ -115,8 +115,8 @@ void AddEffectiveRanks(const AnalyzeReport& report, HtmlPage* page) {
       absl::StrCat("exp(entropy) of the singular values of a layer's keys or values over the text, "
                    "divided by their number, ",
                    report.analysis.kv_width,
-                   ". 1: every direction matters alike; lower: more compressible. The dashed line "
-                   "is the mean over layers and texts."));
+                   ": 1 where every direction matters alike, less where few do and more can be "
+                   "left out. The dashed line is the mean over layers and texts."));
   double least = 1, most = 0;
   for (const TextAnalysis& text : report.analysis.texts) {
     for (const LayerSpectrum& layer : text.layers) {
@@ -207,9 +207,9 @@ void AddSpectra(const AnalyzeReport& report, HtmlPage* page) {
   for (const TextAnalysis& text : report.analysis.texts) {
     for (const NamedTensor& tensor : kTensors) {
       figures.push_back({SvgHeatMap(SpectrumMap(text, tensor)),
-                         "A row per layer; where it pales early, few directions suffice."});
+                         "A row per layer; where it fades early, few directions suffice."});
     }
-    figures.push_back({SvgChart(EnergyRanks(text)), "The same as numbers."});
+    figures.push_back({SvgChart(EnergyRanks(text)), "Keys and values, layer by layer."});
   }
   page->AddFigures(figures);
 }
@@ -328,7 +328,7 @@ void AddLosses(const AnalyzeReport& report, HtmlPage* page) {
       {SvgChart(values), "The same of values, on the same scale."}};
   for (const TextAnalysis& text : report.analysis.texts) {
     figures.push_back({SvgHeatMap(LossMap(text, "keys", &LayerLoss::keys)),
-                       "Rows that stay dark are layers that need many numbers."});
+                       "Rows that stay strong are layers that need many numbers."});
     figures.push_back(
         {SvgHeatMap(LossMap(text, "values", &LayerLoss::values)), "The same of values."});
   }
