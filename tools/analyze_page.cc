@@ -115,8 +115,8 @@ void AddEffectiveRanks(const AnalyzeReport& report, HtmlPage* page) {
       absl::StrCat("exp(entropy) of the singular values of a layer's keys or values over the text, "
                    "divided by their number, ",
                    report.analysis.kv_width,
-                   ". 1: every direction matters alike; lower: more compressible. The dashed line "
-                   "is the mean over layers and texts."));
+                   ": 1 where every direction matters alike, less where few do and more can be "
+                   "left out. The dashed line is the mean over layers and texts."));
   double least = 1, most = 0;
   for (const TextAnalysis& text : report.analysis.texts) {
     for (const LayerSpectrum& layer : text.layers) {
@@ -207,9 +207,9 @@ void AddSpectra(const AnalyzeReport& report, HtmlPage* page) {
   for (const TextAnalysis& text : report.analysis.texts) {
     for (const NamedTensor& tensor : kTensors) {
       figures.push_back({SvgHeatMap(SpectrumMap(text, tensor)),
-                         "A row per layer; where it pales early, few directions suffice."});
+                         "A row per layer; where it fades early, few directions suffice."});
     }
-    figures.push_back({SvgChart(EnergyRanks(text)), "The same as numbers."});
+    figures.push_back({SvgChart(EnergyRanks(text)), "Keys and values, layer by layer."});
   }
   page->AddFigures(figures);
 }
@@ -328,7 +328,7 @@ void AddLosses(const AnalyzeReport& report, HtmlPage* page) {
       {SvgChart(values), "The same of values, on the same scale."}};
   for (const TextAnalysis& text : report.analysis.texts) {
     figures.push_back({SvgHeatMap(LossMap(text, "keys", &LayerLoss::keys)),
-                       "Rows that stay dark are layers that need many numbers."});
+                       "Rows that stay strong are layers that need many numbers."});
     figures.push_back(
         {SvgHeatMap(LossMap(text, "values", &LayerLoss::values)), "The same of values."});
   }
@@ -381,7 +381,10 @@ Chart OfTruncations(const AnalyzeReport& report, std::vector<Truncation> TextAna
   PutOnAxis(points, &chart.y);
   chart.baseline = chart.y.scale == AxisScale::kLog ? 1 : 0;
   for (ChartSeries& series : chart.series) {
-    if (!line) continue;
+    if (!line) {  // bars of points in no order would hide them
+      for (ChartPoint& point : series.points) point.low = point.high = std::nullopt;
+      continue;
+    }
     std::sort(series.points.begin(), series.points.end(),
               [](const ChartPoint& a, const ChartPoint& b) { return a.x < b.x; });
   }
@@ -422,7 +425,7 @@ void AddTruncations(const AnalyzeReport& report, HtmlPage* page) {
     figures.push_back({SvgChart(by_layer), "The other layers keep their full cache."});
     Chart scatter = OfTruncations(
         report, &TextAnalysis::layer_truncations,
-        [&](const TextAnalysis& text, size_t l) { return text.layer_ners(report.request.keys)[l]; },
+        [&](const TextAnalysis& text, size_t l) { return text.LayerNers(report.request.keys)[l]; },
         layer, false);
     scatter.title = "Does effective rank tell what truncation costs?";
     scatter.x.title = "normalised effective rank of the layer, mean of keys and values";

@@ -54,7 +54,7 @@ std::string LayerTable(const AnalyzeReport& report) {
     if (losses) {
       for (const auto of : {&LayerLoss::keys, &LayerLoss::values}) {
         for (const TextAnalysis& text : texts) {
-          row.push_back(absl::StrFormat("%.4f", (text.losses[l].*of)[half]));
+          row.push_back(absl::StrFormat("%.1e", (text.losses[l].*of)[half]));
         }
       }
     }

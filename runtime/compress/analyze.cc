@@ -185,7 +185,7 @@ class TextAnalyser {
       if (progress) progress(static_cast<double>(l + 1) / num_layers);
     }
     text->layer_correlation =
-        Correlate(text->layer_ners(request_.keys), NdPpls(text->layer_truncations));
+        Correlate(text->LayerNers(request_.keys), NdPpls(text->layer_truncations));
     return absl::OkStatus();
   }
 
@@ -209,7 +209,7 @@ std::vector<LayerConditions> ConditionsOf(const std::vector<LayerSpectra>& spect
 std::vector<Correlation> OverTexts(const std::vector<TextAnalysis>& texts, KvLayoutKind keys) {
   std::vector<double> ners;
   for (const TextAnalysis& text : texts) {
-    const std::vector<double> by_layer = text.layer_ners(keys);
+    const std::vector<double> by_layer = text.LayerNers(keys);
     ners.push_back(std::accumulate(by_layer.begin(), by_layer.end(), 0.0) /
                    static_cast<double>(by_layer.size()));
   }
@@ -258,7 +258,7 @@ absl::Status AnalysisRequest::Validate(const ModelConfig& config) const {
   return absl::OkStatus();
 }
 
-std::vector<double> TextAnalysis::layer_ners(KvLayoutKind keys) const {
+std::vector<double> TextAnalysis::LayerNers(KvLayoutKind keys) const {
   std::vector<double> ners;
   for (const LayerSpectrum& layer : layers) {
     const TensorSpectrum& key = keys == KvLayoutKind::kDirect ? layer.rotated_keys : layer.keys;

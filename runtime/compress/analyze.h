@@ -70,7 +70,7 @@ struct TextAnalysis {
 
   // Normalised effective rank of the layer: the mean of its values and of its keys as they are
   // truncated.
-  std::vector<double> layer_ners(KvLayoutKind keys) const;
+  std::vector<double> LayerNers(KvLayoutKind keys) const;
 };
 
 struct Analysis {

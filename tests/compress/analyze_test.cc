@@ -198,7 +198,7 @@ TEST(AnalyzeTest, TruncatesOneLayerAtATime) {
   }
   EXPECT_EQ(std::set<double>(losses.begin(), losses.end()).size(), 5u);  // five models
   ASSERT_TRUE(text.layer_correlation.has_value());
-  const Correlation expected = Correlate(text.layer_ners(KvLayoutKind::kRebuilt), losses);
+  const Correlation expected = Correlate(text.LayerNers(KvLayoutKind::kRebuilt), losses);
   EXPECT_EQ(text.layer_correlation->num_points, 5);
   EXPECT_EQ(text.layer_correlation->pearson, expected.pearson);
   EXPECT_EQ(text.layer_correlation->spearman, expected.spearman);
