@@ -30,6 +30,7 @@ struct CompressCommand {
   std::string out;
   std::string method = "loss";
   std::string calibrate;
+  std::string statistics;
   std::string keys;
   std::string ranks;
   std::string moments;
@@ -152,7 +153,7 @@ struct CompressCommand {
     for (const char* option :
          {"--keys", "--groups", "--group-similar-heads", "--moments", "--bytes-per-token",
           "--max-ppl-increase", "--ranks", "--uniform", "--target-kept", "--tail-energy",
-          "--min-rank", "--threshold", "--anchor", "--gradient-windows"}) {
+          "--min-rank", "--threshold", "--anchor", "--gradient-windows", "--statistics"}) {
       if (!Given(option)) continue;
       return absl::InvalidArgumentError(
           absl::StrCat(option,
@@ -165,6 +166,7 @@ struct CompressCommand {
   absl::Status Run() const {
     LORC_RETURN_IF_ERROR(CheckFull());
     LORC_RETURN_IF_ERROR(CheckOutputFile("--output", out));
+    if (Given("--statistics")) LORC_RETURN_IF_ERROR(CheckOutputFile("--statistics", statistics));
     std::string text;
     if (!calibrate.empty()) {
       LORC_ASSIGN_OR_RETURN(text, ReadTextFile(calibrate));
@@ -174,6 +176,7 @@ struct CompressCommand {
     LORC_ASSIGN_OR_RETURN(CompressRequest request, Request(opened->checkpoint->config()));
     request.text = std::move(text);
     request.weight_type = opened->weight_type;
+    request.statistics_path = statistics;
     ProgressLine progress;
     const auto result =
         Compress(*opened->backend, *opened->checkpoint, *opened->tokenizer, request,
@@ -233,6 +236,9 @@ void AddCompressCommand(CLI::App& app, int* status) {
       ->check(CLI::PositiveNumber);
   sub->add_option("--calibrate", command->calibrate,
                   "Text file for statistics and measuring; without it the model writes its own");
+  sub->add_option("--statistics", command->statistics,
+                  "File that statistics are saved to: an interrupted run goes on from it, and one "
+                  "of another size uses it again. A text that the model writes is kept beside it");
   sub->add_option("--keys", command->keys, "Layout of keys (lorc: rebuilt; others: direct)")
       ->check(CLI::IsMember({"direct", "rebuilt"}));
   sub->add_option(

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "runtime/compress/offline_model.h"
 #include "runtime/compress/sample_text.h"
+#include "runtime/compress/sample_text_file.h"
 #include "runtime/weights/status_macros.h"
 
 namespace lorc {
@@ -89,6 +91,11 @@ absl::Status CheckRequest(const CompressRequest& request, const ModelConfig& con
     return absl::InvalidArgumentError(absl::StrCat(
         "--window: expected 32 to ", config.context_length, " tokens, got ", request.window));
   }
+  if (!request.statistics_path.empty() && !options.needs_text()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--statistics: expected nothing with method ", options.method,
+                     " and these options, which gather no statistics"));
+  }
   const int32_t exact = options.exact_prefix + options.exact_window;
   if (!options.keeps_all() && options.method_info().needs_gradients && request.window <= exact) {
     return absl::InvalidArgumentError(absl::StrCat("--window: expected more than the ", exact,
@@ -97,6 +104,42 @@ absl::Status CheckRequest(const CompressRequest& request, const ModelConfig& con
                                                    options.method, " looks, got ", request.window));
   }
   return absl::OkStatus();
+}
+
+// The text that the model writes, or has written for the file beside the statistics.
+absl::StatusOr<TokenWindows> WriteText(ModelExecutor& model, const Checkpoint& checkpoint,
+                                       const Tokenizer& tokenizer, const CompressRequest& request,
+                                       const Progress& progress) {
+  SampleOptions sample;
+  sample.num_windows = request.calibration_windows + request.measure_windows;
+  sample.window = request.window;
+  sample.seed = request.seed;
+  if (request.statistics_path.empty()) return SampleWindows(model, tokenizer, sample, progress);
+  WrittenTextSource source;
+  source.fingerprint = checkpoint.Fingerprint();
+  source.weight_type = Name(request.weight_type);
+  source.num_windows = sample.num_windows;
+  source.window = sample.window;
+  source.vocabulary_size = checkpoint.config().vocabulary_size;
+  source.seed = sample.seed;
+  const std::string path = request.statistics_path + ".text";
+  std::error_code unknown;
+  if (std::filesystem::exists(path, unknown)) return ReadWrittenText(source, path);
+  LORC_ASSIGN_OR_RETURN(TokenWindows windows, SampleWindows(model, tokenizer, sample, progress));
+  LORC_RETURN_IF_ERROR(WriteWrittenText(source, windows, path));
+  return windows;
+}
+
+StatisticsOptions GatherOptions(const CompressRequest& request) {
+  const CompressionOptions& options = request.options;
+  StatisticsOptions gather;
+  gather.anchor = options.anchor;
+  gather.exact_prefix = options.exact_prefix;
+  gather.exact_window = options.exact_window;
+  gather.seed = request.seed;
+  if (options.method_info().needs_gradients) gather.gradient_windows = request.gradient_windows;
+  gather.resume_path = request.statistics_path;
+  return gather;
 }
 
 // The plan's own stages: measuring the model under one plan after the other.
@@ -216,17 +259,16 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
                          offline, named("reading weights")));
     TokenWindows windows;
     if (request.text.empty()) {
-      SampleOptions sample;
-      sample.num_windows = request.calibration_windows + request.measure_windows;
-      sample.window = request.window;
-      sample.seed = request.seed;
-      LORC_ASSIGN_OR_RETURN(
-          windows, SampleWindows(*model, tokenizer, sample, named("writing calibration text")));
+      LORC_ASSIGN_OR_RETURN(windows, WriteText(*model, checkpoint, tokenizer, resolved,
+                                               named("writing calibration text")));
     } else {
       windows = CutWindows(tokenizer.Encode(request.text, /*parse_special=*/false), request.window);
     }
     LORC_ASSIGN_OR_RETURN(split, SplitWindows(windows, request.window, request.calibration_windows,
                                               request.measure_windows));
+    if (options.needs_text()) {
+      LORC_RETURN_IF_ERROR(CheckResume(checkpoint, split.calibration, GatherOptions(resolved)));
+    }
     EvaluationOptions evaluation;
     evaluation.window = request.window;
     LORC_ASSIGN_OR_RETURN(result.full, Evaluate(*model, split.measuring, evaluation,
@@ -234,14 +276,9 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
   }
   Statistics statistics;
   if (options.needs_text()) {
-    StatisticsOptions gather;
-    gather.anchor = options.anchor;
-    gather.exact_prefix = options.exact_prefix;
-    gather.exact_window = options.exact_window;
-    gather.seed = request.seed;
-    if (options.method_info().needs_gradients) gather.gradient_windows = request.gradient_windows;
-    LORC_ASSIGN_OR_RETURN(statistics, CollectStatistics(checkpoint, split.calibration, gather,
-                                                        named("gathering statistics")));
+    LORC_ASSIGN_OR_RETURN(statistics,
+                          CollectStatistics(checkpoint, split.calibration, GatherOptions(resolved),
+                                            named("gathering statistics")));
   }
   ModelBases bases;
   if (!options.keeps_all()) {

@@ -30,6 +30,10 @@ struct CompressRequest {
   int32_t measure_windows = 8;        // at most, none of those that were used for calibration
   DType weight_type = DType::kBf16;
   uint64_t seed = 0;
+  // A file that statistics are saved to on the way, so that an interrupted run goes on and one of
+  // another size need not gather them again (StatisticsOptions::resume_path); empty: none. Text
+  // that the model writes is kept beside it, with ".text" after its name.
+  std::string statistics_path;
 };
 
 struct CompressResult {
@@ -42,8 +46,8 @@ struct CompressResult {
 // `stage(name, share)` tells what is being done and how far it is.
 using StageProgress = std::function<void(const std::string& name, double share)>;
 
-// Deterministic. FAILED_PRECONDITION where the text has too few windows, or the bytes or the limit
-// cannot be met.
+// Deterministic. FAILED_PRECONDITION where the text has too few windows, the bytes or the limit
+// cannot be met, or the files of statistics_path are another run's.
 absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& checkpoint,
                                         const Tokenizer& tokenizer, const CompressRequest& request,
                                         const StageProgress& stage);

@@ -196,6 +196,26 @@ TEST_F(LorcTest, CompressesWithoutAText) {
   EXPECT_THAT(ended.err, HasSubstr("perplexity "));
 }
 
+TEST_F(LorcTest, KeepsStatisticsForTheNextRun) {
+  const std::string statistics = folder_.File("statistics");
+  const Arguments size = {"--bytes-per-token", "90", "--segment-width", "8"};
+  MakePlan(size);
+  const std::string alone = ReadFile(plan_);
+  MakePlan({"--statistics", statistics});
+  const std::string kept = ReadFile(statistics);
+  EXPECT_NE(kept, "");
+  Arguments again = size;
+  again.insert(again.end(), {"--statistics", statistics});
+  MakePlan(again);
+  EXPECT_EQ(ReadFile(plan_), alone);
+  EXPECT_EQ(ReadFile(statistics), kept);
+  std::filesystem::remove(plan_);
+  ExpectRefused(CompressText({"--statistics", statistics, "--anchor", "32"}),
+                {statistics, "anchor 256", "remove the file"});
+  ExpectRefused(CompressText({"--statistics", text_}), {text_, "no safetensors file"});
+  ExpectRefused(CompressText({"--statistics", folder_.path()}), {"--statistics: ", "is a folder"});
+}
+
 // At once, without a text and without statistics; with one it is measured.
 TEST_F(LorcTest, KeepsAllNumbersInAnyType) {
   const Ended ended = Lorc(Compress({"--method", "full", "--latent-type", "int4", "--segment-width",
@@ -508,6 +528,29 @@ TEST_F(LorcTest, RefusesOutputsThatItCannotWrite) {
   refused(folder_.File("none/plan"), "No such file");
   refused(folder_.path(), "is a folder");
   refused(text_ + "/plan", "Not a directory");
+}
+
+// A limit of the file size stands for a full disk.
+TEST_F(LorcTest, AFullDiskLeavesNothing) {
+  const auto run = [](const Arguments& arguments) {
+    // 4 KiB: more than the plan's first bytes, less than the plan.
+    Arguments command = {"/bin/sh", "-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\"",
+                         LORC_BINARY};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    return RunToEnd(command);
+  };
+  for (const Arguments& more : {Arguments{}, {"--statistics", folder_.File("out/statistics")}}) {
+    const Ended ended = run(CompressText(more));
+    EXPECT_EQ(ended.status, 1);
+    EXPECT_EQ(ended.out, "");
+    EXPECT_THAT(ended.err, AllOf(StartsWith("error: cannot write \"" + folder_.File("out/")),
+                                 HasSubstr("File too large"), HasSubstr("free some space")));
+    EXPECT_TRUE(std::filesystem::is_empty(folder_.File("out")));
+  }
+  MakePlan();
+  const std::string old = ReadFile(plan_);
+  EXPECT_EQ(run(CompressText({"--bytes-per-token", "100"})).status, 1);
+  EXPECT_EQ(ReadFile(plan_), old);
 }
 
 TEST_F(LorcTest, AnOldPlanStaysWhereTheNewOneFails) {
