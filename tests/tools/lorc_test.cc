@@ -196,6 +196,52 @@ TEST_F(LorcTest, CompressesWithoutAText) {
   EXPECT_THAT(ended.err, HasSubstr("perplexity "));
 }
 
+TEST_F(LorcTest, SearchesOverWindowsAnchorsAndLayouts) {
+  const Arguments search = {"--search",          "--keys",   "any",
+                            "--bytes-per-token", "100",      "--segment-width",
+                            "8",                 "--window", "288",
+                            "--context",         "400",      "--exact-window",
+                            "64",                "--calibrate-windows", "2"};
+  const Ended ended = Lorc(CompressText(search));
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  EXPECT_THAT(ended.out,
+              AllOf(HasSubstr("\nrebuilt  "), HasSubstr("chosen\n"), HasSubstr("excluded: "),
+                    HasSubstr("bytes per sequence of 400 tokens"), HasSubstr("MMAC/token")));
+  Arguments with_json = search;
+  with_json.emplace_back("--json");
+  const Ended again = Lorc(CompressText(with_json));
+  ASSERT_EQ(again.status, 0) << again.err;
+  const json report = json::parse(again.out);
+  EXPECT_EQ(report["search"]["context"], 400);
+  EXPECT_EQ(report["search"]["decode_full"]["multiply_adds"], 2 * 2 * 4 * 16 * 400);
+  int chosen = 0;
+  for (const json& candidate : report["search"]["candidates"]) {
+    if (candidate.contains("excluded")) continue;
+    EXPECT_GT(candidate["decode"]["cache_bytes_read"], 0);
+    if (!candidate["chosen"]) continue;
+    ++chosen;
+    EXPECT_EQ(candidate["exact_window"], report["exact_window"]);
+    EXPECT_EQ(candidate["bytes_per_token"], report["bytes_per_token"]);
+    EXPECT_EQ(candidate["perplexity"], report["measured"]["perplexity"]);
+  }
+  EXPECT_EQ(chosen, 1);
+}
+
+TEST_F(LorcTest, RefusesSearchesThatCannotBe) {
+  ExpectRefused(CompressText({"--context", "400"}), {"--context belongs to --search"});
+  ExpectRefused(CompressText({"--max-decode-macs", "1"}), {"--max-decode-macs belongs to --search"});
+  ExpectRefused(CompressText({"--keys", "any"}), {"--keys any belongs to --search"});
+  ExpectRefused(CompressText({"--search", "--context", "513"}), {"--context: expected", "got 513"});
+  ExpectRefused(CompressText({"--search", "--ranks", "uniform"}),
+                {"--search: expected --bytes-per-token", "rank options"});
+  ExpectRefused(CompressText({"--search", "--max-ppl-increase", "1%"}),
+                {"--search", "--max-ppl-increase"});
+  for (const char* method : {"kv-core", "full"}) {
+    ExpectRefused(CompressText({"--search", "--method", method, "--exact-window", "16"}),
+                  {"--search: expected method loss", method});
+  }
+}
+
 TEST_F(LorcTest, KeepsStatisticsForTheNextRun) {
   const std::string statistics = folder_.File("statistics");
   const Arguments size = {"--bytes-per-token", "90", "--segment-width", "8"};
@@ -508,7 +554,7 @@ TEST_F(LorcTest, RefusesEvaluationsThatDoNotFit) {
 
 TEST_F(LorcTest, RefusesOptionsThatItDoesNotKnow) {
   ExpectUsage(CompressText({"--method", "pca"}), {"--method: pca not in {full,lorc,kv-core,kq-svd,think,loss}"});
-  ExpectUsage(CompressText({"--keys", "sideways"}), {"--keys: sideways not in {direct,rebuilt}"});
+  ExpectUsage(CompressText({"--keys", "sideways"}), {"--keys: sideways not in {direct,rebuilt,any}"});
   ExpectUsage(CompressText({"--latent-type", "int5"}), {"--latent-type: int5 not in {f32,bf16,"});
   ExpectUsage(CompressText({"--target-kept", "most"}), {"--target-kept", "most"});
   ExpectUsage(CompressText({"--calibrate-windows", "0"}), {"--calibrate-windows", "0"});
