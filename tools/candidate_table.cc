@@ -28,7 +28,7 @@ std::string CandidateTable(const CompressResult& result, int32_t context, const 
   const auto share = [](int64_t part, int64_t whole) {
     return absl::StrFormat("%.2f", static_cast<double>(part) / static_cast<double>(whole));
   };
-  for (const PlanCandidate& candidate : result.candidates) {
+  for (const KvPlanCandidate& candidate : result.candidates) {
     const bool made = candidate.bytes_per_sequence > 0;
     const DecodeCost& cost = candidate.cost;
     const auto& measured = candidate.measured;
@@ -37,7 +37,7 @@ std::string CandidateTable(const CompressResult& result, int32_t context, const 
                absl::StrCat(candidate.exact_window),
                made ? absl::StrCat(candidate.bytes_per_token) : "-",
                made ? absl::StrCat(candidate.bytes_per_sequence) : "-",
-               made ? absl::StrFormat("%+.2f %%", 100 * std::expm1(candidate.predicted_loss)) : "-",
+               made ? absl::StrFormat("%+.3f %%", 100 * std::expm1(candidate.predicted_loss)) : "-",
                measured ? absl::StrFormat("%+.2f %%", 100 * ChangeOf(*measured, result.full)) : "-",
                measured ? absl::StrFormat("%.3f", measured->recall) : "-",
                made ? absl::StrFormat("%.2f", 1e-6 * static_cast<double>(cost.multiply_adds)) : "-",
@@ -60,7 +60,7 @@ std::string CandidateTable(const CompressResult& result, int32_t context, const 
 
 json CandidatesJson(const CompressResult& result, int32_t context, const DecodeCost& full) {
   json candidates = json::array();
-  for (const PlanCandidate& candidate : result.candidates) {
+  for (const KvPlanCandidate& candidate : result.candidates) {
     json row = {{"keys", Name(candidate.keys)}, {"exact_window", candidate.exact_window}};
     if (candidate.keys != KvLayoutKind::kRebuilt) row["anchor"] = candidate.anchor;
     if (!candidate.excluded.empty()) row["excluded"] = candidate.excluded;

@@ -153,7 +153,7 @@ StatisticsOptions GatherOptions(const CompressRequest& request) {
 // What the statistics' files do not allow is said before there are minutes of work.
 absl::Status CheckStatisticsFiles(const Checkpoint& checkpoint, const TokenWindows& windows,
                                   const CompressRequest& request,
-                                  const std::vector<PlanCandidate>& candidates) {
+                                  const std::vector<KvPlanCandidate>& candidates) {
   if (request.statistics_path.empty()) return absl::OkStatus();
   const StatisticsOptions gather = GatherOptions(request);
   if (!request.search.has_value()) return CheckResume(checkpoint, windows, gather);

@@ -42,10 +42,10 @@ struct CompressRequest {
 
 struct CompressResult {
   KvPlan plan;
-  std::vector<LayerRanks> ranks;          // before rounding, of a rank rule
-  std::vector<double> log_condition;      // ln(kappa(W_k) kappa(W_v)) per layer
-  Evaluation full, compressed;            // on the windows kept for measuring
-  std::vector<PlanCandidate> candidates;  // of a search
+  std::vector<LayerRanks> ranks;            // before rounding, of a rank rule
+  std::vector<double> log_condition;        // ln(kappa(W_k) kappa(W_v)) per layer
+  Evaluation full, compressed;              // on the windows kept for measuring
+  std::vector<KvPlanCandidate> candidates;  // of a search
 };
 
 // Deterministic. FAILED_PRECONDITION where the text has too few windows, the bytes or the limit

@@ -61,7 +61,7 @@ absl::Status CheckSearch(const ModelConfig& config, const CompressionOptions& op
   return absl::OkStatus();
 }
 
-CompressionOptions OptionsOf(const PlanCandidate& candidate, const CompressionOptions& asked) {
+CompressionOptions OptionsOf(const KvPlanCandidate& candidate, const CompressionOptions& asked) {
   CompressionOptions options = asked;
   options.keys = candidate.keys;
   options.anchor = candidate.anchor;
@@ -75,12 +75,12 @@ Progress Named(const StageProgress& stage, const std::string& name) {
   return [&stage, name](double share) { stage(name, share); };
 }
 
-using BetterPlan = std::pair<PlanCandidate*, BuiltPlan>;
+using BetterPlan = std::pair<KvPlanCandidate*, BuiltPlan>;
 
-// Predictions of all candidates; keeps the plans of the best.
+// Predictions of all candidates; keeps the plans to measure.
 class Predictor {
  public:
-  Predictor(const CandidateInput& input, std::vector<PlanCandidate>* candidates,
+  Predictor(const CandidateInput& input, std::vector<KvPlanCandidate>* candidates,
             const StageProgress& stage)
       : input_(input),
         config_(input.checkpoint.config()),
@@ -98,7 +98,7 @@ class Predictor {
                                 input_.checkpoint, input_.calibration, pass,
                                 Named(stage_, absl::StrCat("gathering statistics beyond window ",
                                                            pass.front().exact_window))));
-      for (PlanCandidate& candidate : candidates_) {
+      for (KvPlanCandidate& candidate : candidates_) {
         if (!candidate.excluded.empty() ||
             candidate.exact_window != statistics.front().exact_window) {
           continue;
@@ -115,7 +115,7 @@ class Predictor {
   }
 
  private:
-  absl::Status Predict(const Statistics& statistics, PlanCandidate* candidate) {
+  absl::Status Predict(const Statistics& statistics, KvPlanCandidate* candidate) {
     const CompressionOptions options = OptionsOf(*candidate, input_.options);
     LORC_ASSIGN_OR_RETURN(
         const ModelBases bases,
@@ -143,21 +143,30 @@ class Predictor {
     std::stable_sort(best_.begin(), best_.end(), [](const BetterPlan& a, const BetterPlan& b) {
       return a.first->predicted_loss < b.first->predicted_loss;
     });
-    if (best_.size() > kMeasured) best_.pop_back();
+    if (best_.size() > kMeasured) {
+      best_.erase(best_.end() - (IsAsked(*best_.back().first) ? 2 : 1));
+    }
     return absl::OkStatus();
+  }
+
+  // The plan that was asked for is measured in any case, so that the search can be judged by it.
+  bool IsAsked(const KvPlanCandidate& candidate) const {
+    const CompressionOptions& asked = input_.options;
+    return candidate.keys == asked.keys && candidate.exact_window == asked.exact_window &&
+           (candidate.keys == KvLayoutKind::kRebuilt || candidate.anchor == asked.anchor);
   }
 
   const CandidateInput& input_;
   const ModelConfig& config_;
-  std::vector<PlanCandidate>& candidates_;
+  std::vector<KvPlanCandidate>& candidates_;
   const StageProgress& stage_;
   int64_t full_macs_ = 0;
   std::vector<BetterPlan> best_;  // by rising predicted loss
 };
 
-absl::Status NoneLeft(const std::vector<PlanCandidate>& candidates) {
+absl::Status NoneLeft(const std::vector<KvPlanCandidate>& candidates) {
   std::vector<std::string> reasons;
-  for (const PlanCandidate& candidate : candidates) {
+  for (const KvPlanCandidate& candidate : candidates) {
     reasons.push_back(absl::StrCat(Name(candidate.keys), " keys, window ", candidate.exact_window,
                                    ", anchor ", candidate.anchor, ": ", candidate.excluded));
   }
@@ -168,11 +177,11 @@ absl::Status NoneLeft(const std::vector<PlanCandidate>& candidates) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<PlanCandidate>> ListCandidates(const ModelConfig& config,
-                                                          const CompressionOptions& options,
-                                                          const CandidateSearch& search,
-                                                          DType exact_type,
-                                                          int32_t calibration_window) {
+absl::StatusOr<std::vector<KvPlanCandidate>> ListCandidates(const ModelConfig& config,
+                                                            const CompressionOptions& options,
+                                                            const CandidateSearch& search,
+                                                            DType exact_type,
+                                                            int32_t calibration_window) {
   LORC_RETURN_IF_ERROR(CheckSearch(config, options, search));
   LORC_ASSIGN_OR_RETURN(const KvGeometry asked,
                         GeometryOf(config, options.exact_prefix, options.exact_window, exact_type));
@@ -181,7 +190,7 @@ absl::StatusOr<std::vector<PlanCandidate>> ListCandidates(const ModelConfig& con
   windows.insert(options.exact_window);
   std::set<int32_t> anchors(std::begin(kAnchors), std::end(kAnchors));
   anchors.insert(options.anchor);
-  std::vector<PlanCandidate> candidates;
+  std::vector<KvPlanCandidate> candidates;
   for (const KvLayoutKind keys : search.keys) {
     const bool rebuilt = keys == KvLayoutKind::kRebuilt;
     CompressionOptions of_layout = options;
@@ -193,7 +202,7 @@ absl::StatusOr<std::vector<PlanCandidate>> ListCandidates(const ModelConfig& con
       const int64_t latent_tokens = geometry.LatentBlocks(search.context) * geometry.block_tokens;
       const int64_t rest = bytes - SequenceBytes(geometry, 0, search.context);
       for (const int32_t anchor : rebuilt ? std::set<int32_t>{0} : anchors) {
-        PlanCandidate& candidate = candidates.emplace_back();
+        KvPlanCandidate& candidate = candidates.emplace_back();
         candidate.keys = keys;
         candidate.anchor = anchor;
         candidate.exact_window = window;
@@ -219,21 +228,21 @@ absl::StatusOr<std::vector<PlanCandidate>> ListCandidates(const ModelConfig& con
     }
   }
   const bool any = std::any_of(candidates.begin(), candidates.end(),
-                               [](const PlanCandidate& one) { return one.excluded.empty(); });
+                               [](const KvPlanCandidate& one) { return one.excluded.empty(); });
   if (!any) return NoneLeft(candidates);
   return candidates;
 }
 
 std::vector<std::vector<StatisticsOptions>> CandidatePasses(
-    const std::vector<PlanCandidate>& candidates, const StatisticsOptions& gather) {
+    const std::vector<KvPlanCandidate>& candidates, const StatisticsOptions& gather) {
   std::set<int32_t> windows;
-  for (const PlanCandidate& candidate : candidates) {
+  for (const KvPlanCandidate& candidate : candidates) {
     if (candidate.excluded.empty()) windows.insert(candidate.exact_window);
   }
   std::vector<std::vector<StatisticsOptions>> passes;
   for (const int32_t window : windows) {
     std::set<int32_t> anchors;
-    for (const PlanCandidate& candidate : candidates) {
+    for (const KvPlanCandidate& candidate : candidates) {
       if (candidate.excluded.empty() && candidate.exact_window == window &&
           candidate.keys == KvLayoutKind::kDirect) {
         anchors.insert(candidate.anchor);
@@ -253,13 +262,13 @@ std::vector<std::vector<StatisticsOptions>> CandidatePasses(
 }
 
 absl::StatusOr<BestCandidate> FindBestCandidate(const CandidateInput& input,
-                                                std::vector<PlanCandidate>* candidates,
+                                                std::vector<KvPlanCandidate>* candidates,
                                                 const StageProgress& stage) {
   LORC_ASSIGN_OR_RETURN(std::vector<BetterPlan> plans, Predictor(input, candidates, stage).Run());
   if (plans.empty()) return NoneLeft(*candidates);
   BetterPlan* best = nullptr;
   for (BetterPlan& plan : plans) {
-    PlanCandidate& candidate = *plan.first;
+    KvPlanCandidate& candidate = *plan.first;
     LORC_ASSIGN_OR_RETURN(candidate.measured, input.measure(plan.second.plan));
     const auto figures = [](const BetterPlan& of) {
       return std::pair(of.first->measured->perplexity, of.first->measured->recall);

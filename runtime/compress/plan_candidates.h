@@ -5,7 +5,8 @@
 // for:
 //   latent bytes * latent tokens + exact bytes * exact tokens
 // (KvGeometry::BytesPromised). Far gradients of a window count only queries beyond it, so predicted
-// losses of different windows can be compared; they are those of the calibration windows' length.
+// losses of different windows can be compared; they are those of the calibration windows' length,
+// of which long exact windows cover more than of a longer context.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +32,7 @@ struct CandidateSearch {
   std::optional<double> max_decode_macs;
 };
 
-struct PlanCandidate {
+struct KvPlanCandidate {
   KvLayoutKind keys = KvLayoutKind::kDirect;
   int32_t anchor = 0;  // tokens, of direct keys
   int32_t exact_window = 0;
@@ -49,16 +50,16 @@ struct PlanCandidate {
 // own for direct keys, all with the bytes of `options` (bytes_per_token and exact_window).
 // INVALID_ARGUMENT names the option that does not allow a search; FAILED_PRECONDITION where all are
 // excluded says why.
-absl::StatusOr<std::vector<PlanCandidate>> ListCandidates(const ModelConfig& config,
-                                                          const CompressionOptions& options,
-                                                          const CandidateSearch& search,
-                                                          DType exact_type,
-                                                          int32_t calibration_window);
+absl::StatusOr<std::vector<KvPlanCandidate>> ListCandidates(const ModelConfig& config,
+                                                            const CompressionOptions& options,
+                                                            const CandidateSearch& search,
+                                                            DType exact_type,
+                                                            int32_t calibration_window);
 
 // The statistics that candidates need, one pass over the text after the other. `gather` is that of
 // the plan that was asked for; files get ".windowW.anchorA" after their name.
 std::vector<std::vector<StatisticsOptions>> CandidatePasses(
-    const std::vector<PlanCandidate>& candidates, const StatisticsOptions& gather);
+    const std::vector<KvPlanCandidate>& candidates, const StatisticsOptions& gather);
 
 struct BestCandidate {
   CompressionOptions options;
@@ -78,11 +79,11 @@ struct CandidateInput {
   std::function<absl::StatusOr<Evaluation>(const KvPlan&)> measure;
 };
 
-// Fills the candidates in, measures the three best by prediction and gives the one of the lowest
-// perplexity, then recall. FAILED_PRECONDITION where none is left. Memory: the statistics of one
-// pass, the bases of one candidate, three plans.
+// Fills the candidates in, measures three of them, the plan that was asked for and the best by
+// prediction, and gives the one of the lowest perplexity, then recall. FAILED_PRECONDITION where
+// none is left. Memory: the statistics of one pass, the bases of one candidate, three plans.
 absl::StatusOr<BestCandidate> FindBestCandidate(const CandidateInput& input,
-                                                std::vector<PlanCandidate>* candidates,
+                                                std::vector<KvPlanCandidate>* candidates,
                                                 const StageProgress& stage);
 
 }  // namespace lorc
