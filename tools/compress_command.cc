@@ -1,13 +1,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-
 #include "runtime/compress/compress.h"
 #include "runtime/kv/plan_file.h"
 #include "runtime/weights/status_macros.h"
+#include "tools/candidate_table.h"
 #include "tools/commands.h"
 #include "tools/model_options.h"
 #include "tools/output_file.h"
@@ -30,6 +31,7 @@ struct CompressCommand {
   std::string out;
   std::string method = "loss";
   std::string calibrate;
+  std::string statistics;
   std::string keys;
   std::string ranks;
   std::string moments;
@@ -37,6 +39,9 @@ struct CompressCommand {
   bool uniform = false;
   bool group_similar_heads = false;
   bool json = false;
+  bool search = false;
+  int context = 0;
+  double max_decode_macs = 0;
   int64_t bytes_per_token = 0;
   std::string max_ppl_increase;
   double max_recall_increase = 0;
@@ -87,7 +92,25 @@ struct CompressCommand {
     options.exact_window = published && !Given("--exact-window") ? 0 : exact_window;
     options.anchor = anchor;
     LORC_RETURN_IF_ERROR(ChooseSize(config, &request));
+    LORC_RETURN_IF_ERROR(ChooseSearch(config, &request));
     return request;
+  }
+
+  absl::Status ChooseSearch(const ModelConfig& config, CompressRequest* request) const {
+    if (!search) {
+      for (const char* option : {"--context", "--max-decode-macs"}) {
+        if (!Given(option)) continue;
+        return absl::InvalidArgumentError(absl::StrCat(option, " belongs to --search"));
+      }
+      if (keys != "any") return absl::OkStatus();
+      return absl::InvalidArgumentError("--keys any belongs to --search");
+    }
+    CandidateSearch& of = request->search.emplace();
+    of.context = Given("--context") ? context : config.context_length;
+    of.keys = {request->options.keys};
+    if (keys == "any") of.keys = {KvLayoutKind::kDirect, KvLayoutKind::kRebuilt};
+    if (Given("--max-decode-macs")) of.max_decode_macs = max_decode_macs;
+    return absl::OkStatus();
   }
 
   // How small: bytes, a limit of quality, or ranks of one type.
@@ -152,7 +175,7 @@ struct CompressCommand {
     for (const char* option :
          {"--keys", "--groups", "--group-similar-heads", "--moments", "--bytes-per-token",
           "--max-ppl-increase", "--ranks", "--uniform", "--target-kept", "--tail-energy",
-          "--min-rank", "--threshold", "--anchor", "--gradient-windows"}) {
+          "--min-rank", "--threshold", "--anchor", "--gradient-windows", "--statistics"}) {
       if (!Given(option)) continue;
       return absl::InvalidArgumentError(
           absl::StrCat(option,
@@ -165,6 +188,7 @@ struct CompressCommand {
   absl::Status Run() const {
     LORC_RETURN_IF_ERROR(CheckFull());
     LORC_RETURN_IF_ERROR(CheckOutputFile("--output", out));
+    if (Given("--statistics")) LORC_RETURN_IF_ERROR(CheckOutputFile("--statistics", statistics));
     std::string text;
     if (!calibrate.empty()) {
       LORC_ASSIGN_OR_RETURN(text, ReadTextFile(calibrate));
@@ -174,6 +198,7 @@ struct CompressCommand {
     LORC_ASSIGN_OR_RETURN(CompressRequest request, Request(opened->checkpoint->config()));
     request.text = std::move(text);
     request.weight_type = opened->weight_type;
+    request.statistics_path = statistics;
     ProgressLine progress;
     const auto result =
         Compress(*opened->backend, *opened->checkpoint, *opened->tokenizer, request,
@@ -183,10 +208,25 @@ struct CompressCommand {
     LORC_RETURN_IF_ERROR(WritePlan(result->plan, out));
     const Verdict verdict = JudgePlan(result->plan.measured);
     FILE* judgement = stdout;
+    DecodeCost full;
+    if (search) {
+      const ModelConfig& config = opened->checkpoint->config();
+      LORC_ASSIGN_OR_RETURN(full, FindDecodeCost(KvPlan::Full(config, SegmentType::kBf16), config,
+                                                 DType::kBf16, request.search->context));
+    }
     if (json) {
-      std::printf("%s\n", PlanHeaderJson(result->plan).c_str());
+      std::string header = PlanHeaderJson(result->plan);
+      if (search) {
+        auto with_candidates = nlohmann::json::parse(header);
+        with_candidates["search"] = CandidatesJson(*result, request.search->context, full);
+        header = with_candidates.dump(2);
+      }
+      std::printf("%s\n", header.c_str());
       judgement = stderr;
     } else {
+      if (search) {
+        std::printf("%s\n", CandidateTable(*result, request.search->context, full).c_str());
+      }
       std::printf("%s", PlanTable(result->plan).c_str());
       std::printf("wrote %s\n", out.c_str());
     }
@@ -231,10 +271,22 @@ void AddCompressCommand(CLI::App& app, int* status) {
   sub->add_option("--max-recall-increase", command->max_recall_increase,
                   "With it: and whose recall is at most so many nats above")
       ->check(CLI::PositiveNumber);
+  sub->add_flag("--search", command->search,
+                "Tries exact windows and anchors (with --keys any, rebuilt keys too) that take the "
+                "same bytes for a sequence, measures the best by prediction and keeps the best");
+  sub->add_option("--context", command->context,
+                  "With it: tokens of that sequence (default: the model's context)");
+  sub->add_option("--max-decode-macs", command->max_decode_macs,
+                  "With it: plans whose attention computes more than this times the full cache's "
+                  "multiply-adds are excluded");
   sub->add_option("--calibrate", command->calibrate,
                   "Text file for statistics and measuring; without it the model writes its own");
-  sub->add_option("--keys", command->keys, "Layout of keys (lorc: rebuilt; others: direct)")
-      ->check(CLI::IsMember({"direct", "rebuilt"}));
+  sub->add_option("--statistics", command->statistics,
+                  "File that statistics are saved to: an interrupted run goes on from it, and one "
+                  "of another size uses it again. A text that the model writes is kept beside it");
+  sub->add_option("--keys", command->keys,
+                  "Layout of keys (lorc: rebuilt; others: direct); any: both, with --search")
+      ->check(CLI::IsMember({"direct", "rebuilt", "any"}));
   sub->add_option(
          "--groups", command->groups,
          "Groups of KV heads that share a latent; 1 = joint (kq-svd, think: a group per head)")

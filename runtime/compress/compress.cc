@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "runtime/compress/offline_model.h"
 #include "runtime/compress/sample_text.h"
+#include "runtime/compress/sample_text_file.h"
 #include "runtime/weights/status_macros.h"
 
 namespace lorc {
@@ -65,6 +67,9 @@ std::map<std::string, std::string> DescribeOptions(const CompressRequest& reques
       described["max_recall_increase"] = absl::StrCat(*request.limit->max_recall_increase);
     }
   }
+  if (request.search.has_value()) {
+    described["search"] = absl::StrCat("for a context of ", request.search->context, " tokens");
+  }
   if (options.needs_text()) {
     described["calibration"] = absl::StrCat(
         calibration_windows, " windows of ", request.window, " tokens, ",
@@ -85,9 +90,19 @@ void NamePlan(const Checkpoint& checkpoint, const CompressRequest& request,
 absl::Status CheckRequest(const CompressRequest& request, const ModelConfig& config) {
   const CompressionOptions& options = request.options;
   LORC_RETURN_IF_ERROR(options.Validate(config));
+  if (request.search.has_value() && request.limit.has_value()) {
+    return absl::InvalidArgumentError(
+        "--search: expected --bytes-per-token or its default, which all candidates share, got "
+        "--max-ppl-increase");
+  }
   if (request.window < 32 || request.window > config.context_length) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--window: expected 32 to ", config.context_length, " tokens, got ", request.window));
+  }
+  if (!request.statistics_path.empty() && !options.needs_text()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--statistics: expected nothing with method ", options.method,
+                     " and these options, which gather no statistics"));
   }
   const int32_t exact = options.exact_prefix + options.exact_window;
   if (!options.keeps_all() && options.method_info().needs_gradients && request.window <= exact) {
@@ -99,47 +114,111 @@ absl::Status CheckRequest(const CompressRequest& request, const ModelConfig& con
   return absl::OkStatus();
 }
 
-// The plan's own stages: measuring the model under one plan after the other.
-class PlanMaker {
+// The text that the model writes, or has written for the file beside the statistics.
+absl::StatusOr<TokenWindows> WriteText(ModelExecutor& model, const Checkpoint& checkpoint,
+                                       const Tokenizer& tokenizer, const CompressRequest& request,
+                                       const Progress& progress) {
+  SampleOptions sample;
+  sample.num_windows = request.calibration_windows + request.measure_windows;
+  sample.window = request.window;
+  sample.seed = request.seed;
+  if (request.statistics_path.empty()) return SampleWindows(model, tokenizer, sample, progress);
+  WrittenTextSource source;
+  source.fingerprint = checkpoint.Fingerprint();
+  source.weight_type = Name(request.weight_type);
+  source.num_windows = sample.num_windows;
+  source.window = sample.window;
+  source.vocabulary_size = checkpoint.config().vocabulary_size;
+  source.seed = sample.seed;
+  const std::string path = request.statistics_path + ".text";
+  std::error_code unknown;
+  if (std::filesystem::exists(path, unknown)) return ReadWrittenText(source, path);
+  LORC_ASSIGN_OR_RETURN(TokenWindows windows, SampleWindows(model, tokenizer, sample, progress));
+  LORC_RETURN_IF_ERROR(WriteWrittenText(source, windows, path));
+  return windows;
+}
+
+StatisticsOptions GatherOptions(const CompressRequest& request) {
+  const CompressionOptions& options = request.options;
+  StatisticsOptions gather;
+  gather.anchor = options.anchor;
+  gather.exact_prefix = options.exact_prefix;
+  gather.exact_window = options.exact_window;
+  gather.seed = request.seed;
+  if (options.method_info().needs_gradients) gather.gradient_windows = request.gradient_windows;
+  gather.resume_path = request.statistics_path;
+  return gather;
+}
+
+// What the statistics' files do not allow is said before there are minutes of work.
+absl::Status CheckStatisticsFiles(const Checkpoint& checkpoint, const TokenWindows& windows,
+                                  const CompressRequest& request,
+                                  const std::vector<KvPlanCandidate>& candidates) {
+  if (request.statistics_path.empty()) return absl::OkStatus();
+  const StatisticsOptions gather = GatherOptions(request);
+  if (!request.search.has_value()) return CheckResume(checkpoint, windows, gather);
+  for (const auto& pass : CandidatePasses(candidates, gather)) {
+    for (const StatisticsOptions& options : pass) {
+      LORC_RETURN_IF_ERROR(CheckResume(checkpoint, windows, options));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Measures the model under one plan after the other.
+class PlanMeter {
  public:
-  PlanMaker(Backend& backend, const Checkpoint& checkpoint, const CompressRequest& request,
-            const std::vector<LayerSpectra>& spectra, const ModelBases& bases,
-            const std::vector<TokenId>& measuring, const Evaluation& full,
-            const StageProgress& stage)
+  PlanMeter(Backend& backend, const Checkpoint& checkpoint, const CompressRequest& request,
+            const std::vector<TokenId>& measuring, const StageProgress& stage)
       : backend_(backend),
         checkpoint_(checkpoint),
         request_(request),
-        spectra_(spectra),
-        bases_(bases),
         measuring_(measuring),
-        full_(full),
         stage_(stage) {}
 
-  // The plan of the request's options.
-  absl::Status Make(const CompressionOptions& options) {
-    if (options.keeps_all()) {
-      LORC_ASSIGN_OR_RETURN(built_.plan, BuildFullPlan(checkpoint_.config(), options));
-    } else {
-      LORC_ASSIGN_OR_RETURN(built_, BuildPlan(checkpoint_.config(), spectra_, bases_, options));
-    }
+  absl::StatusOr<Evaluation> Measure(const KvPlan& plan) const {
     OfflineOptions offline;
     offline.weight_type = request_.weight_type;
     offline.max_sequence_tokens = request_.window;
     LORC_ASSIGN_OR_RETURN(const auto model,
-                          MakeOfflineModel(backend_, checkpoint_, built_.plan, offline, nullptr));
+                          MakeOfflineModel(backend_, checkpoint_, plan, offline, nullptr));
     EvaluationOptions evaluation;
     evaluation.window = request_.window;
-    const std::string name =
-        absl::StrCat("measuring a plan of ", built_.plan.BytesPerToken(), " bytes");
-    LORC_ASSIGN_OR_RETURN(evaluation_, Evaluate(*model, measuring_, evaluation, [&](double share) {
-                            if (stage_) stage_(name, share);
-                          }));
+    const std::string name = absl::StrCat("measuring a plan of ", plan.BytesPerToken(), " bytes");
+    return Evaluate(*model, measuring_, evaluation, [&](double share) {
+      if (stage_) stage_(name, share);
+    });
+  }
+
+ private:
+  Backend& backend_;
+  const Checkpoint& checkpoint_;
+  const CompressRequest& request_;
+  const std::vector<TokenId>& measuring_;
+  const StageProgress& stage_;
+};
+
+// Plans from one set of bases, measured.
+class PlanMaker {
+ public:
+  PlanMaker(const ModelConfig& config, const std::vector<LayerSpectra>& spectra,
+            const ModelBases& bases, const PlanMeter& meter)
+      : config_(config), spectra_(spectra), bases_(bases), meter_(meter) {}
+
+  absl::Status Make(const CompressionOptions& options) {
+    if (options.keeps_all()) {
+      LORC_ASSIGN_OR_RETURN(built_.plan, BuildFullPlan(config_, options));
+    } else {
+      LORC_ASSIGN_OR_RETURN(built_, BuildPlan(config_, spectra_, bases_, options));
+    }
+    LORC_ASSIGN_OR_RETURN(evaluation_, meter_.Measure(built_.plan));
     return absl::OkStatus();
   }
 
-  // The smallest that keeps the request's limit.
-  absl::Status Search(CompressionOptions* options) {
-    const ByteRange range = MixedByteRange(checkpoint_.config(), *options);
+  // The smallest that keeps the limit; `full` is the uncompressed model's.
+  absl::Status Search(const QualityLimit& limit, const Evaluation& full,
+                      CompressionOptions* options) {
+    const ByteRange range = MixedByteRange(config_, *options);
     PlanSearch search;
     search.least_bytes = range.least;
     search.most_bytes = range.most;
@@ -151,9 +230,9 @@ class PlanMaker {
       options->bytes_per_token = bytes;
       LORC_RETURN_IF_ERROR(Make(*options));
       tried_[bytes] = {built_, evaluation_};
-      return MeasuredCost{evaluation_.nll - full_.nll, evaluation_.recall - full_.recall};
+      return MeasuredCost{evaluation_.nll - full.nll, evaluation_.recall - full.recall};
     };
-    LORC_ASSIGN_OR_RETURN(const int64_t bytes, SmallestBytes(search, *request_.limit));
+    LORC_ASSIGN_OR_RETURN(const int64_t bytes, SmallestBytes(search, limit));
     options->bytes_per_token = bytes;
     std::tie(built_, evaluation_) = std::move(tried_[bytes]);
     return absl::OkStatus();
@@ -163,14 +242,10 @@ class PlanMaker {
   Evaluation& evaluation() { return evaluation_; }
 
  private:
-  Backend& backend_;
-  const Checkpoint& checkpoint_;
-  const CompressRequest& request_;
+  const ModelConfig& config_;
   const std::vector<LayerSpectra>& spectra_;
   const ModelBases& bases_;
-  const std::vector<TokenId>& measuring_;
-  const Evaluation& full_;
-  const StageProgress& stage_;
+  const PlanMeter& meter_;
   BuiltPlan built_;
   Evaluation evaluation_;
   std::map<int64_t, std::pair<BuiltPlan, Evaluation>> tried_;  // by bytes
@@ -191,6 +266,11 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
   CompressRequest resolved = request;
   CompressionOptions& options = resolved.options;
   CompressResult result;
+  const DType exact_type = ExactType(request.weight_type);
+  if (request.search.has_value()) {
+    LORC_ASSIGN_OR_RETURN(result.candidates, ListCandidates(config, options, *request.search,
+                                                            exact_type, request.window));
+  }
   if (options.keeps_all() && request.text.empty()) {
     LORC_ASSIGN_OR_RETURN(result.plan, BuildFullPlan(config, options));
     NamePlan(checkpoint, resolved, 0, &result.plan);
@@ -211,50 +291,62 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
     offline.num_sequences = request.text.empty() ? kSampledAtOnce : 1;
     LORC_ASSIGN_OR_RETURN(
         const auto model,
-        MakeOfflineModel(backend, checkpoint,
-                         KvPlan::Full(config, SegmentTypeOf(ExactType(request.weight_type))),
+        MakeOfflineModel(backend, checkpoint, KvPlan::Full(config, SegmentTypeOf(exact_type)),
                          offline, named("reading weights")));
     TokenWindows windows;
     if (request.text.empty()) {
-      SampleOptions sample;
-      sample.num_windows = request.calibration_windows + request.measure_windows;
-      sample.window = request.window;
-      sample.seed = request.seed;
-      LORC_ASSIGN_OR_RETURN(
-          windows, SampleWindows(*model, tokenizer, sample, named("writing calibration text")));
+      LORC_ASSIGN_OR_RETURN(windows, WriteText(*model, checkpoint, tokenizer, resolved,
+                                               named("writing calibration text")));
     } else {
       windows = CutWindows(tokenizer.Encode(request.text, /*parse_special=*/false), request.window);
     }
     LORC_ASSIGN_OR_RETURN(split, SplitWindows(windows, request.window, request.calibration_windows,
                                               request.measure_windows));
+    LORC_RETURN_IF_ERROR(
+        CheckStatisticsFiles(checkpoint, split.calibration, resolved, result.candidates));
     EvaluationOptions evaluation;
     evaluation.window = request.window;
     LORC_ASSIGN_OR_RETURN(result.full, Evaluate(*model, split.measuring, evaluation,
                                                 named("measuring the uncompressed model")));
   }
-  Statistics statistics;
-  if (options.needs_text()) {
-    StatisticsOptions gather;
-    gather.anchor = options.anchor;
-    gather.exact_prefix = options.exact_prefix;
-    gather.exact_window = options.exact_window;
-    gather.seed = request.seed;
-    if (options.method_info().needs_gradients) gather.gradient_windows = request.gradient_windows;
-    LORC_ASSIGN_OR_RETURN(statistics, CollectStatistics(checkpoint, split.calibration, gather,
-                                                        named("gathering statistics")));
+  const PlanMeter meter(backend, checkpoint, request, split.measuring, stage);
+  BuiltPlan built;
+  bool predicts = false;
+  if (request.search.has_value()) {
+    const StatisticsOptions gather = GatherOptions(request);
+    const CandidateInput input = {
+        checkpoint,        spectra,
+        split.calibration, gather,
+        request.options,   *request.search,
+        exact_type,        [&meter](const KvPlan& plan) { return meter.Measure(plan); }};
+    LORC_ASSIGN_OR_RETURN(BestCandidate best, FindBestCandidate(input, &result.candidates, stage));
+    options = std::move(best.options);
+    built = std::move(best.built);
+    result.compressed = std::move(best.evaluation);
+    predicts = true;
+  } else {
+    Statistics statistics;
+    if (options.needs_text()) {
+      LORC_ASSIGN_OR_RETURN(
+          statistics, CollectStatistics(checkpoint, split.calibration, GatherOptions(resolved),
+                                        named("gathering statistics")));
+    }
+    ModelBases bases;
+    if (!options.keeps_all()) {
+      LORC_ASSIGN_OR_RETURN(
+          bases, ComputeBases(checkpoint, options.needs_text() ? &statistics : nullptr, options,
+                              named("computing bases")));
+    }
+    PlanMaker maker(config, spectra, bases, meter);
+    LORC_RETURN_IF_ERROR(request.limit.has_value()
+                             ? maker.Search(*request.limit, result.full, &options)
+                             : maker.Make(options));
+    built = std::move(maker.built());
+    result.compressed = std::move(maker.evaluation());
+    predicts = bases.loss_per_gain > 0;
   }
-  ModelBases bases;
-  if (!options.keeps_all()) {
-    LORC_ASSIGN_OR_RETURN(
-        bases, ComputeBases(checkpoint, options.needs_text() ? &statistics : nullptr, options,
-                            named("computing bases")));
-  }
-  PlanMaker maker(backend, checkpoint, resolved, spectra, bases, split.measuring, result.full,
-                  stage);
-  LORC_RETURN_IF_ERROR(request.limit.has_value() ? maker.Search(&options) : maker.Make(options));
-  result.ranks = std::move(maker.built().ranks);
-  result.compressed = std::move(maker.evaluation());
-  result.plan = std::move(maker.built().plan);
+  result.ranks = std::move(built.ranks);
+  result.plan = std::move(built.plan);
   KvPlan& plan = result.plan;
   NamePlan(checkpoint, resolved, split.calibration.size(), &plan);
   plan.measured.num_tokens = static_cast<int32_t>(split.measuring.size());
@@ -262,7 +354,7 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
   plan.measured.perplexity = result.compressed.perplexity;
   plan.measured.recall_full = result.full.recall;
   plan.measured.recall = result.compressed.recall;
-  if (bases.loss_per_gain > 0) plan.measured.predicted_loss = maker.built().predicted_loss;
+  if (predicts) plan.measured.predicted_loss = built.predicted_loss;
   return result;
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,7 +11,9 @@
 #include "runtime/compress/build_plan.h"
 #include "runtime/compress/calibration_text.h"
 #include "runtime/compress/evaluate.h"
+#include "runtime/compress/plan_candidates.h"
 #include "runtime/compress/plan_search.h"
+#include "runtime/compress/stage_progress.h"
 #include "runtime/kv/kv_plan.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "runtime/weights/checkpoint.h"
@@ -22,28 +23,33 @@ namespace lorc {
 struct CompressRequest {
   CompressionOptions options;
   std::optional<QualityLimit> limit;  // finds options.bytes_per_token
-  std::string text;                   // calibration text; empty: the model writes its own, but for
-                                      // a full cache, which is then not measured
-  int32_t window = 1024;              // tokens
-  int32_t calibration_windows = 15;   // at most; spread evenly over the text
-  int32_t gradient_windows = 8;       // of those, at most, for methods that need gradients
-  int32_t measure_windows = 8;        // at most, none of those that were used for calibration
+  // Finds options.keys, anchor and exact_window, for the bytes that the options as they are would
+  // take; not with a limit.
+  std::optional<CandidateSearch> search;
+  std::string text;                  // calibration text; empty: the model writes its own, but for
+                                     // a full cache, which is then not measured
+  int32_t window = 1024;             // tokens
+  int32_t calibration_windows = 15;  // at most; spread evenly over the text
+  int32_t gradient_windows = 8;      // of those, at most, for methods that need gradients
+  int32_t measure_windows = 8;       // at most, none of those that were used for calibration
   DType weight_type = DType::kBf16;
   uint64_t seed = 0;
+  // A file that statistics are saved to on the way, so that an interrupted run goes on and one of
+  // another size need not gather them again (StatisticsOptions::resume_path); empty: none. Text
+  // that the model writes is kept beside it, with ".text" after its name.
+  std::string statistics_path;
 };
 
 struct CompressResult {
   KvPlan plan;
-  std::vector<LayerRanks> ranks;      // before rounding, of a rank rule
-  std::vector<double> log_condition;  // ln(kappa(W_k) kappa(W_v)) per layer
-  Evaluation full, compressed;        // on the windows kept for measuring
+  std::vector<LayerRanks> ranks;            // before rounding, of a rank rule
+  std::vector<double> log_condition;        // ln(kappa(W_k) kappa(W_v)) per layer
+  Evaluation full, compressed;              // on the windows kept for measuring
+  std::vector<KvPlanCandidate> candidates;  // of a search
 };
 
-// `stage(name, share)` tells what is being done and how far it is.
-using StageProgress = std::function<void(const std::string& name, double share)>;
-
-// Deterministic. FAILED_PRECONDITION where the text has too few windows, or the bytes or the limit
-// cannot be met.
+// Deterministic. FAILED_PRECONDITION where the text has too few windows, the bytes or the limit
+// cannot be met, or the files of statistics_path are another run's.
 absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& checkpoint,
                                         const Tokenizer& tokenizer, const CompressRequest& request,
                                         const StageProgress& stage);

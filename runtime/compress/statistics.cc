@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/base/check.h"
 #include "runtime/compress/head_pass.h"
 #include "runtime/compress/layer_pass.h"
 #include "runtime/compress/model_weights.h"
@@ -77,35 +78,100 @@ std::vector<bool> WithGradients(int64_t num_windows, int64_t count) {
   return with;
 }
 
+StatisticsSource SourceOf(const Checkpoint& checkpoint, const Windows& windows,
+                          const StatisticsOptions& options) {
+  StatisticsSource source;
+  source.num_windows = std::ssize(windows);
+  source.anchor = options.anchor;
+  source.exact_prefix = options.exact_prefix;
+  source.exact_window = options.exact_window;
+  source.gradient_windows = options.gradient_windows;
+  source.seed = options.seed;
+  if (!options.resume_path.empty()) {
+    source.fingerprint = checkpoint.Fingerprint();
+    source.windows_hash = HashWindows(windows);
+  }
+  return source;
+}
+
+bool DifferInAnchorAlone(StatisticsOptions a, const StatisticsOptions& b) {
+  a.anchor = b.anchor;
+  a.resume_path = b.resume_path;
+  return a == b;
+}
+
+bool FileIsThere(const StatisticsOptions& options) {
+  std::error_code unknown;
+  return !options.resume_path.empty() && std::filesystem::exists(options.resume_path, unknown);
+}
+
+std::string Difference(const StatisticsSource& found, const StatisticsSource& wanted) {
+  if (found.fingerprint != wanted.fingerprint) return "another model";
+  if (found.windows_hash != wanted.windows_hash) return "another text";
+  if (found.anchor != wanted.anchor) return absl::StrCat("anchor ", found.anchor);
+  if (found.exact_prefix != wanted.exact_prefix) {
+    return absl::StrCat("exact prefix ", found.exact_prefix);
+  }
+  if (found.exact_window != wanted.exact_window) {
+    return absl::StrCat("exact window ", found.exact_window);
+  }
+  if (found.gradient_windows != wanted.gradient_windows) {
+    return absl::StrCat(found.gradient_windows, " windows with gradients");
+  }
+  return absl::StrCat("seed ", found.seed);
+}
+
+absl::Status CheckSource(const StatisticsSource& found, const StatisticsSource& wanted,
+                         const std::string& path) {
+  if (found == wanted) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      path, ": expected statistics of this model, these windows and these options to continue, ",
+      "got those of ", Difference(found, wanted), "; remove the file or name another"));
+}
+
 class Collector {
  public:
-  Collector(const Checkpoint& checkpoint, const Windows& windows, const StatisticsOptions& options,
-            const std::function<void(double)>& progress)
+  // `all` differ in anchors and files alone.
+  Collector(const Checkpoint& checkpoint, const Windows& windows,
+            const std::vector<StatisticsOptions>& all, const std::function<void(double)>& progress)
       : checkpoint_(checkpoint),
         config_(checkpoint.config()),
         windows_(windows),
-        options_(options),
+        all_(all),
+        options_(all.front()),
         progress_(progress),
-        pool_(options.num_threads > 0 ? options.num_threads : AvailableCores()),
+        pool_(options_.num_threads > 0 ? options_.num_threads : AvailableCores()),
         rotation_(config_, Longest(windows)),
-        layer_pass_(config_, {options.exact_prefix, options.exact_window}, rotation_, pool_),
+        layer_pass_(config_, {options_.exact_prefix, options_.exact_window}, rotation_, pool_),
         head_pass_(config_, pool_),
-        sums_(config_, options.anchor, options.exact_prefix, rotation_, pool_),
-        with_gradients_(WithGradients(std::ssize(windows), options.gradient_windows)) {}
+        with_gradients_(WithGradients(std::ssize(windows), options_.gradient_windows)) {}
 
-  absl::StatusOr<Statistics> Run() {
-    LORC_RETURN_IF_ERROR(Start());
-    total_work_ = WorkOf(done_.windows_done, std::ssize(windows_));
-    while (done_.windows_done < std::ssize(windows_)) {
-      const int64_t end = BatchEnd(done_.windows_done);
-      LORC_RETURN_IF_ERROR(RunBatch(done_.windows_done, end));
-      done_.windows_done = end;
-      if (!options_.resume_path.empty()) {
-        LORC_RETURN_IF_ERROR(WriteStatistics(done_, options_.resume_path));
+  absl::StatusOr<std::vector<Statistics>> Run() {
+    const int64_t num_windows = std::ssize(windows_);
+    int64_t done = num_windows;  // by all of them
+    for (const StatisticsOptions& options : all_) {
+      LORC_ASSIGN_OR_RETURN(StatisticsProgress progress, Start(options));
+      done = std::min(done, progress.windows_done);
+      gathered_.push_back(
+          {{config_, options.anchor, options.exact_prefix, rotation_, pool_}, std::move(progress)});
+    }
+    total_work_ = WorkOf(done, num_windows);
+    while (done < num_windows) {
+      const int64_t end = BatchEnd(done);
+      LORC_RETURN_IF_ERROR(RunBatch(done, end));
+      done = end;
+      for (size_t i = 0; i < gathered_.size(); ++i) {
+        StatisticsProgress& progress = gathered_[i].done;
+        if (progress.windows_done >= end) continue;
+        progress.windows_done = end;
+        if (all_[i].resume_path.empty()) continue;
+        LORC_RETURN_IF_ERROR(WriteStatistics(progress, all_[i].resume_path));
       }
     }
     checkpoint_.ReleasePages();
-    return std::move(done_.statistics);
+    std::vector<Statistics> statistics;
+    for (Gathered& gathered : gathered_) statistics.push_back(std::move(gathered.done.statistics));
+    return statistics;
   }
 
  private:
@@ -119,51 +185,28 @@ class Collector {
     std::vector<std::vector<float>> inputs, middles;
   };
 
-  // Continues what the file holds, or starts anew.
-  absl::Status Start() {
-    StatisticsSource source;
-    source.num_windows = std::ssize(windows_);
-    source.anchor = options_.anchor;
-    source.exact_prefix = options_.exact_prefix;
-    source.exact_window = options_.exact_window;
-    source.gradient_windows = options_.gradient_windows;
-    source.seed = options_.seed;
-    std::error_code unknown;
-    if (!options_.resume_path.empty()) {
-      source.fingerprint = checkpoint_.Fingerprint();
-      source.windows_hash = HashWindows(windows_);
-      if (std::filesystem::exists(options_.resume_path, unknown)) {
-        LORC_ASSIGN_OR_RETURN(done_, ReadStatistics(options_.resume_path, config_));
-        if (done_.source == source) return absl::OkStatus();
-        return absl::FailedPreconditionError(absl::StrCat(
-            options_.resume_path, ": expected statistics of this model, these windows and these ",
-            "options to continue, got those of ", Difference(done_.source, source),
-            "; remove the file or name another"));
-      }
-    }
-    done_.source = std::move(source);
-    Statistics& statistics = done_.statistics;
-    statistics.anchor = options_.anchor;
-    statistics.exact_prefix = options_.exact_prefix;
-    statistics.exact_window = options_.exact_window;
-    statistics.layers = EmptyLayerStatistics(config_, options_.gradient_windows > 0);
-    return absl::OkStatus();
-  }
+  // Sums of one of the options.
+  struct Gathered {
+    MomentSums sums;
+    StatisticsProgress done;
+  };
 
-  static std::string Difference(const StatisticsSource& found, const StatisticsSource& wanted) {
-    if (found.fingerprint != wanted.fingerprint) return "another model";
-    if (found.windows_hash != wanted.windows_hash) return "another text";
-    if (found.anchor != wanted.anchor) return absl::StrCat("anchor ", found.anchor);
-    if (found.exact_prefix != wanted.exact_prefix) {
-      return absl::StrCat("exact prefix ", found.exact_prefix);
+  // Continues what the file holds, or starts anew.
+  absl::StatusOr<StatisticsProgress> Start(const StatisticsOptions& options) const {
+    StatisticsProgress done;
+    done.source = SourceOf(checkpoint_, windows_, options);
+    if (FileIsThere(options)) {
+      const StatisticsSource wanted = std::move(done.source);
+      LORC_ASSIGN_OR_RETURN(done, ReadStatistics(options.resume_path, config_));
+      LORC_RETURN_IF_ERROR(CheckSource(done.source, wanted, options.resume_path));
+      return done;
     }
-    if (found.exact_window != wanted.exact_window) {
-      return absl::StrCat("exact window ", found.exact_window);
-    }
-    if (found.gradient_windows != wanted.gradient_windows) {
-      return absl::StrCat(found.gradient_windows, " windows with gradients");
-    }
-    return absl::StrCat("seed ", found.seed);
+    Statistics& statistics = done.statistics;
+    statistics.anchor = options.anchor;
+    statistics.exact_prefix = options.exact_prefix;
+    statistics.exact_window = options.exact_window;
+    statistics.layers = EmptyLayerStatistics(config_, options.gradient_windows > 0);
+    return done;
   }
 
   int64_t BatchEnd(int64_t begin) const {
@@ -209,9 +252,13 @@ class Collector {
       window.x.resize(window.num_tokens * config_.hidden_size);
       LORC_RETURN_IF_ERROR(ReadEmbeddings(checkpoint_, windows_[i], window.x.data()));
       const int64_t far = std::max<int64_t>(0, window.num_tokens - options_.exact_prefix);
-      done_.statistics.num_tokens += window.num_tokens;
-      done_.statistics.num_far_tokens += far;
-      if (window.with_gradients) done_.statistics.num_gradient_tokens += far;
+      for (Gathered& gathered : gathered_) {
+        if (i < gathered.done.windows_done) continue;
+        Statistics& statistics = gathered.done.statistics;
+        statistics.num_tokens += window.num_tokens;
+        statistics.num_far_tokens += far;
+        if (window.with_gradients) statistics.num_gradient_tokens += far;
+      }
     }
     LORC_RETURN_IF_ERROR(Forward(batch));
     std::erase_if(batch, [](const Window& window) { return !window.with_gradients; });
@@ -234,7 +281,10 @@ class Collector {
         const auto see = [&](const LayerActivations& activations) {
           const int64_t width = config_.query_width() + 2 * int64_t{config_.kv_width()};
           finite = AllFinite(activations.qkv, window.num_tokens * width);
-          sums_.AddActivations(activations, &done_.statistics.layers[l]);
+          for (Gathered& gathered : gathered_) {
+            if (window.index < gathered.done.windows_done) continue;
+            gathered.sums.AddActivations(activations, &gathered.done.statistics.layers[l]);
+          }
         };
         layer_pass_.Forward(weights, window.num_tokens, see, window.x.data(), middle);
         if (!finite || !AllFinite(window.x.data(), std::ssize(window.x))) {
@@ -278,8 +328,11 @@ class Collector {
         for (const std::vector<float>* gradient : {&window.x, &keys, &values}) {
           if (!AllFinite(gradient->data(), std::ssize(*gradient))) return NotFinite(l, "gradients");
         }
-        sums_.AddGradients(window.num_tokens, keys.data(), values.data(),
-                           &done_.statistics.layers[l].gradients);
+        for (Gathered& gathered : gathered_) {
+          if (window.index < gathered.done.windows_done) continue;
+          gathered.sums.AddGradients(window.num_tokens, keys.data(), values.data(),
+                                     &gathered.done.statistics.layers[l].gradients);
+        }
         window.inputs.pop_back();
         window.middles.pop_back();
         Report(kBackwardCost * static_cast<double>(window.num_tokens));
@@ -291,16 +344,16 @@ class Collector {
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
   const Windows& windows_;
-  const StatisticsOptions& options_;
+  const std::vector<StatisticsOptions>& all_;
+  const StatisticsOptions& options_;  // where they are the same
   const std::function<void(double)>& progress_;
   const SingleThreadedBlas blas_;
   ThreadPool pool_;
   const Rotation rotation_;
   LayerPass layer_pass_;
   HeadPass head_pass_;
-  MomentSums sums_;
   const std::vector<bool> with_gradients_;
-  StatisticsProgress done_;
+  std::vector<Gathered> gathered_;
   double work_ = 0;
   double total_work_ = 0;
 };
@@ -323,9 +376,29 @@ absl::StatusOr<Statistics> CollectStatistics(const Checkpoint& checkpoint,
                                              const std::vector<std::vector<TokenId>>& windows,
                                              const StatisticsOptions& options,
                                              const std::function<void(double)>& progress) {
-  LORC_RETURN_IF_ERROR(CheckOptions(options));
+  LORC_ASSIGN_OR_RETURN(std::vector<Statistics> statistics,
+                        CollectStatisticsTogether(checkpoint, windows, {options}, progress));
+  return std::move(statistics.front());
+}
+
+absl::StatusOr<std::vector<Statistics>> CollectStatisticsTogether(
+    const Checkpoint& checkpoint, const std::vector<std::vector<TokenId>>& windows,
+    const std::vector<StatisticsOptions>& options, const std::function<void(double)>& progress) {
+  LORC_CHECK(!options.empty());
+  for (const StatisticsOptions& one : options) {
+    LORC_CHECK(DifferInAnchorAlone(one, options.front()));
+    LORC_RETURN_IF_ERROR(CheckOptions(one));
+  }
   LORC_RETURN_IF_ERROR(CheckWindows(checkpoint.config(), windows));
   return Collector(checkpoint, windows, options, progress).Run();
+}
+
+absl::Status CheckResume(const Checkpoint& checkpoint,
+                         const std::vector<std::vector<TokenId>>& windows,
+                         const StatisticsOptions& options) {
+  if (!FileIsThere(options)) return absl::OkStatus();
+  LORC_ASSIGN_OR_RETURN(const StatisticsSource found, ReadStatisticsSource(options.resume_path));
+  return CheckSource(found, SourceOf(checkpoint, windows, options), options.resume_path);
 }
 
 }  // namespace lorc

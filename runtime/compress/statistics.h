@@ -67,6 +67,8 @@ struct StatisticsOptions {
   // is of another model, other windows or other options than anchor, exact_prefix, exact_window,
   // gradient_windows and seed is FAILED_PRECONDITION.
   std::string resume_path = {};
+
+  friend bool operator==(const StatisticsOptions&, const StatisticsOptions&) = default;
 };
 
 // Runs the uncompressed model over the windows (each 1 to the model's context in tokens, lengths
@@ -79,5 +81,17 @@ absl::StatusOr<Statistics> CollectStatistics(const Checkpoint& checkpoint,
                                              const std::vector<std::vector<TokenId>>& windows,
                                              const StatisticsOptions& options,
                                              const std::function<void(double)>& progress);
+
+// The same for several options that differ in their anchors and files alone, at least one, in one
+// pass: each of them bit for bit what CollectStatistics gives, and memory for the sums of all.
+absl::StatusOr<std::vector<Statistics>> CollectStatisticsTogether(
+    const Checkpoint& checkpoint, const std::vector<std::vector<TokenId>>& windows,
+    const std::vector<StatisticsOptions>& options, const std::function<void(double)>& progress);
+
+// Whether resume_path can be continued, or is not there: the errors of CollectStatistics, before it
+// is called.
+absl::Status CheckResume(const Checkpoint& checkpoint,
+                         const std::vector<std::vector<TokenId>>& windows,
+                         const StatisticsOptions& options);
 
 }  // namespace lorc

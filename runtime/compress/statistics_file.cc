@@ -72,7 +72,7 @@ absl::Status ReadSource(const JsonFields& fields, StatisticsSource* source) {
   return ReadInteger(fields, "seed", &source->seed);
 }
 
-absl::StatusOr<StatisticsProgress> ReadHeader(const json& header, const std::string& name) {
+absl::StatusOr<StatisticsProgress> ParseHeader(const json& header, const std::string& name) {
   const JsonFields fields(header, name);
   LORC_ASSIGN_OR_RETURN(const std::string format, fields.String("format", ""));
   if (format != kFormat) {
@@ -96,6 +96,17 @@ absl::StatusOr<StatisticsProgress> ReadHeader(const json& header, const std::str
   LORC_RETURN_IF_ERROR(ReadInteger(fields, "num_far_tokens", &statistics.num_far_tokens));
   LORC_RETURN_IF_ERROR(ReadInteger(fields, "num_gradient_tokens", &statistics.num_gradient_tokens));
   return progress;
+}
+
+absl::StatusOr<StatisticsProgress> ReadHeader(const Safetensors& file) {
+  const auto metadata = file.metadata().find(kMetadataKey);
+  if (metadata == file.metadata().end()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        file.name(), ": not a file of statistics: the metadata has no ", kMetadataKey));
+  }
+  json header;
+  LORC_RETURN_IF_ERROR(ParseJsonObject(metadata->second, file.name(), &header));
+  return ParseHeader(header, file.name());
 }
 
 // `sums` has the size that the model asks for.
@@ -161,17 +172,16 @@ absl::Status WriteStatistics(const StatisticsProgress& progress, const std::stri
   return WriteSafetensors(path, tensors, {{kMetadataKey, header.dump()}});
 }
 
+absl::StatusOr<StatisticsSource> ReadStatisticsSource(const std::string& path) {
+  LORC_ASSIGN_OR_RETURN(const Safetensors file, Safetensors::Open(path));
+  LORC_ASSIGN_OR_RETURN(StatisticsProgress progress, ReadHeader(file));
+  return std::move(progress.source);
+}
+
 absl::StatusOr<StatisticsProgress> ReadStatistics(const std::string& path,
                                                   const ModelConfig& config) {
   LORC_ASSIGN_OR_RETURN(const Safetensors file, Safetensors::Open(path));
-  const auto metadata = file.metadata().find(kMetadataKey);
-  if (metadata == file.metadata().end()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        file.name(), ": not a file of statistics: the metadata has no ", kMetadataKey));
-  }
-  json header;
-  LORC_RETURN_IF_ERROR(ParseJsonObject(metadata->second, file.name(), &header));
-  LORC_ASSIGN_OR_RETURN(StatisticsProgress progress, ReadHeader(header, file.name()));
+  LORC_ASSIGN_OR_RETURN(StatisticsProgress progress, ReadHeader(file));
   Statistics& statistics = progress.statistics;
   statistics.layers = EmptyLayerStatistics(config, progress.source.gradient_windows > 0);
   int64_t num_tensors = 0;

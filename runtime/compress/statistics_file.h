@@ -39,6 +39,9 @@ std::string HashWindows(const std::vector<std::vector<TokenId>>& windows);
 // Whole or not at all; read back before success is reported.
 absl::Status WriteStatistics(const StatisticsProgress& progress, const std::string& path);
 
+// Of the header alone; errors as below.
+absl::StatusOr<StatisticsSource> ReadStatisticsSource(const std::string& path);
+
 // The file is hostile until proven otherwise. INVALID_ARGUMENT names the file, what was expected
 // and what came, also where the sums have not the extents of `config`.
 absl::StatusOr<StatisticsProgress> ReadStatistics(const std::string& path,

@@ -317,6 +317,33 @@ TEST_F(ResumeTest, GivesTheSameBitForBit) {
   }
 }
 
+// Several anchors in one pass, from files that are not equally far.
+TEST_F(ResumeTest, AnchorsTogetherAreAsEachAlone) {
+  std::vector<StatisticsOptions> all(3, options_);
+  std::vector<Statistics> alone;
+  for (size_t i = 0; i < all.size(); ++i) {
+    all[i].anchor = std::vector<int32_t>{32, 0, 64}[i];
+    all[i].resume_path = "";
+    alone.push_back(Collect(tiny_, SomeWindows(), all[i]));
+  }
+  Interrupt(2);
+  all[0].resume_path = options_.resume_path;
+  all[2].resume_path = tiny_.folder.File("of 64");
+  const auto together = CollectStatisticsTogether(*tiny_.checkpoint, SomeWindows(), all, nullptr);
+  ASSERT_OK(together);
+  ASSERT_EQ(together->size(), 3);
+  for (size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ((*together)[i].anchor, all[i].anchor);
+    ExpectSame((*together)[i], alone[i]);
+  }
+  for (const size_t i : {0, 2}) {
+    const auto file = ReadStatistics(all[i].resume_path, tiny_.config());
+    ASSERT_OK(file);
+    EXPECT_EQ(file->windows_done, std::ssize(SomeWindows()));
+    ExpectSame(file->statistics, alone[i]);
+  }
+}
+
 TEST_F(ResumeTest, RefusesAnotherRunsFile) {
   Collect(tiny_, SomeWindows(), options_);
   const std::string before = test::ReadFile(options_.resume_path);
@@ -326,7 +353,10 @@ TEST_F(ResumeTest, RefusesAnotherRunsFile) {
     EXPECT_THAT(CollectStatistics(*tiny.checkpoint, windows, options, nullptr),
                 test::FailsWith(absl::StatusCode::kFailedPrecondition,
                                 std::vector<std::string>{options_.resume_path, what}));
+    EXPECT_EQ(CheckResume(*tiny.checkpoint, windows, options).message(),
+              CollectStatistics(*tiny.checkpoint, windows, options, nullptr).status().message());
   };
+  EXPECT_OK(CheckResume(*tiny_.checkpoint, SomeWindows(), options_));
   test::TinyModelOptions other;
   other.seed = 2;
   expect_refused(test::TinyFixture(nullptr, other), SomeWindows(), options_, "another model");

@@ -196,6 +196,72 @@ TEST_F(LorcTest, CompressesWithoutAText) {
   EXPECT_THAT(ended.err, HasSubstr("perplexity "));
 }
 
+TEST_F(LorcTest, SearchesOverWindowsAnchorsAndLayouts) {
+  const Arguments search = {"--search",          "--keys",   "any",
+                            "--bytes-per-token", "100",      "--segment-width",
+                            "8",                 "--window", "288",
+                            "--context",         "400",      "--exact-window",
+                            "64",                "--calibrate-windows", "2"};
+  const Ended ended = Lorc(CompressText(search));
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  EXPECT_THAT(ended.out,
+              AllOf(HasSubstr("\nrebuilt  "), HasSubstr("chosen\n"), HasSubstr("excluded: "),
+                    HasSubstr("bytes per sequence of 400 tokens"), HasSubstr("MMAC/token")));
+  Arguments with_json = search;
+  with_json.emplace_back("--json");
+  const Ended again = Lorc(CompressText(with_json));
+  ASSERT_EQ(again.status, 0) << again.err;
+  const json report = json::parse(again.out);
+  EXPECT_EQ(report["search"]["context"], 400);
+  EXPECT_EQ(report["search"]["decode_full"]["multiply_adds"], 2 * 2 * 4 * 16 * 400);
+  int chosen = 0;
+  for (const json& candidate : report["search"]["candidates"]) {
+    if (candidate.contains("excluded")) continue;
+    EXPECT_GT(candidate["decode"]["cache_bytes_read"], 0);
+    if (!candidate["chosen"]) continue;
+    ++chosen;
+    EXPECT_EQ(candidate["exact_window"], report["exact_window"]);
+    EXPECT_EQ(candidate["bytes_per_token"], report["bytes_per_token"]);
+    EXPECT_EQ(candidate["perplexity"], report["measured"]["perplexity"]);
+  }
+  EXPECT_EQ(chosen, 1);
+}
+
+TEST_F(LorcTest, RefusesSearchesThatCannotBe) {
+  ExpectRefused(CompressText({"--context", "400"}), {"--context belongs to --search"});
+  ExpectRefused(CompressText({"--max-decode-macs", "1"}), {"--max-decode-macs belongs to --search"});
+  ExpectRefused(CompressText({"--keys", "any"}), {"--keys any belongs to --search"});
+  ExpectRefused(CompressText({"--search", "--context", "513"}), {"--context: expected", "got 513"});
+  ExpectRefused(CompressText({"--search", "--ranks", "uniform"}),
+                {"--search: expected --bytes-per-token", "rank options"});
+  ExpectRefused(CompressText({"--search", "--max-ppl-increase", "1%"}),
+                {"--search", "--max-ppl-increase"});
+  for (const char* method : {"kv-core", "full"}) {
+    ExpectRefused(CompressText({"--search", "--method", method, "--exact-window", "16"}),
+                  {"--search: expected method loss", method});
+  }
+}
+
+TEST_F(LorcTest, KeepsStatisticsForTheNextRun) {
+  const std::string statistics = folder_.File("statistics");
+  const Arguments size = {"--bytes-per-token", "90", "--segment-width", "8"};
+  MakePlan(size);
+  const std::string alone = ReadFile(plan_);
+  MakePlan({"--statistics", statistics});
+  const std::string kept = ReadFile(statistics);
+  EXPECT_NE(kept, "");
+  Arguments again = size;
+  again.insert(again.end(), {"--statistics", statistics});
+  MakePlan(again);
+  EXPECT_EQ(ReadFile(plan_), alone);
+  EXPECT_EQ(ReadFile(statistics), kept);
+  std::filesystem::remove(plan_);
+  ExpectRefused(CompressText({"--statistics", statistics, "--anchor", "32"}),
+                {statistics, "anchor 256", "remove the file"});
+  ExpectRefused(CompressText({"--statistics", text_}), {text_, "no safetensors file"});
+  ExpectRefused(CompressText({"--statistics", folder_.path()}), {"--statistics: ", "is a folder"});
+}
+
 // At once, without a text and without statistics; with one it is measured.
 TEST_F(LorcTest, KeepsAllNumbersInAnyType) {
   const Ended ended = Lorc(Compress({"--method", "full", "--latent-type", "int4", "--segment-width",
@@ -488,7 +554,7 @@ TEST_F(LorcTest, RefusesEvaluationsThatDoNotFit) {
 
 TEST_F(LorcTest, RefusesOptionsThatItDoesNotKnow) {
   ExpectUsage(CompressText({"--method", "pca"}), {"--method: pca not in {full,lorc,kv-core,kq-svd,think,loss}"});
-  ExpectUsage(CompressText({"--keys", "sideways"}), {"--keys: sideways not in {direct,rebuilt}"});
+  ExpectUsage(CompressText({"--keys", "sideways"}), {"--keys: sideways not in {direct,rebuilt,any}"});
   ExpectUsage(CompressText({"--latent-type", "int5"}), {"--latent-type: int5 not in {f32,bf16,"});
   ExpectUsage(CompressText({"--target-kept", "most"}), {"--target-kept", "most"});
   ExpectUsage(CompressText({"--calibrate-windows", "0"}), {"--calibrate-windows", "0"});
@@ -508,6 +574,29 @@ TEST_F(LorcTest, RefusesOutputsThatItCannotWrite) {
   refused(folder_.File("none/plan"), "No such file");
   refused(folder_.path(), "is a folder");
   refused(text_ + "/plan", "Not a directory");
+}
+
+// A limit of the file size stands for a full disk.
+TEST_F(LorcTest, AFullDiskLeavesNothing) {
+  const auto run = [](const Arguments& arguments) {
+    // 4 KiB: more than the plan's first bytes, less than the plan.
+    Arguments command = {"/bin/sh", "-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\"",
+                         LORC_BINARY};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    return RunToEnd(command);
+  };
+  for (const Arguments& more : {Arguments{}, {"--statistics", folder_.File("out/statistics")}}) {
+    const Ended ended = run(CompressText(more));
+    EXPECT_EQ(ended.status, 1);
+    EXPECT_EQ(ended.out, "");
+    EXPECT_THAT(ended.err, AllOf(StartsWith("error: cannot write \"" + folder_.File("out/")),
+                                 HasSubstr("File too large"), HasSubstr("free some space")));
+    EXPECT_TRUE(std::filesystem::is_empty(folder_.File("out")));
+  }
+  MakePlan();
+  const std::string old = ReadFile(plan_);
+  EXPECT_EQ(run(CompressText({"--bytes-per-token", "100"})).status, 1);
+  EXPECT_EQ(ReadFile(plan_), old);
 }
 
 TEST_F(LorcTest, AnOldPlanStaysWhereTheNewOneFails) {
