@@ -48,8 +48,7 @@ absl::StatusOr<SplitText> SplitWindows(const TokenWindows& windows, int32_t wind
   const auto available = static_cast<int32_t>(windows.size());
   if (available < 2) {
     return absl::FailedPreconditionError(
-        absl::StrCat("the calibration text has ", available,
-                     " whole windows of ", window,
+        absl::StrCat("the calibration text has ", available, " whole windows of ", window,
                      " tokens; at least 2 are needed, one to calibrate and one to measure: give a "
                      "longer text or a smaller --window"));
   }

@@ -197,11 +197,14 @@ TEST_F(LorcTest, CompressesWithoutAText) {
 }
 
 TEST_F(LorcTest, SearchesOverWindowsAnchorsAndLayouts) {
-  const Arguments search = {"--search",          "--keys",   "any",
-                            "--bytes-per-token", "100",      "--segment-width",
-                            "8",                 "--window", "288",
-                            "--context",         "400",      "--exact-window",
-                            "64",                "--calibrate-windows", "2"};
+  const Arguments search = {"--search", "--keys",
+                            "any",      "--bytes-per-token",
+                            "100",      "--segment-width",
+                            "8",        "--window",
+                            "288",      "--context",
+                            "400",      "--exact-window",
+                            "64",       "--calibrate-windows",
+                            "2"};
   const Ended ended = Lorc(CompressText(search));
   ASSERT_EQ(ended.status, 0) << ended.err;
   EXPECT_THAT(ended.out,
@@ -229,7 +232,8 @@ TEST_F(LorcTest, SearchesOverWindowsAnchorsAndLayouts) {
 
 TEST_F(LorcTest, RefusesSearchesThatCannotBe) {
   ExpectRefused(CompressText({"--context", "400"}), {"--context belongs to --search"});
-  ExpectRefused(CompressText({"--max-decode-macs", "1"}), {"--max-decode-macs belongs to --search"});
+  ExpectRefused(CompressText({"--max-decode-macs", "1"}),
+                {"--max-decode-macs belongs to --search"});
   ExpectRefused(CompressText({"--keys", "any"}), {"--keys any belongs to --search"});
   ExpectRefused(CompressText({"--search", "--context", "513"}), {"--context: expected", "got 513"});
   ExpectRefused(CompressText({"--search", "--ranks", "uniform"}),
@@ -553,8 +557,10 @@ TEST_F(LorcTest, RefusesEvaluationsThatDoNotFit) {
 }
 
 TEST_F(LorcTest, RefusesOptionsThatItDoesNotKnow) {
-  ExpectUsage(CompressText({"--method", "pca"}), {"--method: pca not in {full,lorc,kv-core,kq-svd,think,loss}"});
-  ExpectUsage(CompressText({"--keys", "sideways"}), {"--keys: sideways not in {direct,rebuilt,any}"});
+  ExpectUsage(CompressText({"--method", "pca"}),
+              {"--method: pca not in {full,lorc,kv-core,kq-svd,think,loss}"});
+  ExpectUsage(CompressText({"--keys", "sideways"}),
+              {"--keys: sideways not in {direct,rebuilt,any}"});
   ExpectUsage(CompressText({"--latent-type", "int5"}), {"--latent-type: int5 not in {f32,bf16,"});
   ExpectUsage(CompressText({"--target-kept", "most"}), {"--target-kept", "most"});
   ExpectUsage(CompressText({"--calibrate-windows", "0"}), {"--calibrate-windows", "0"});
