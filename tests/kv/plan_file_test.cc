@@ -100,7 +100,7 @@ TEST_F(PlanFileTest, HeaderIsTheDocumentedOne) {
 
 TEST_F(PlanFileTest, RefusesWhatItDoesNotUnderstand) {
   ExpectRefused([](json& h) { h["format"] = "other"; }, "expected lorc-kv-plan");
-  ExpectRefused([](json& h) { h["version"] = 2; }, "version 2");
+  ExpectRefused([](json& h) { h["version"] = 3; }, "version 3");
   ExpectRefused([](json& h) { h["layers"] = 5; }, "layers");
   ExpectRefused([](json& h) { h["layers"] = json::array(); }, "layers");
   ExpectRefused([](json& h) { h["exact_prefix"] = -16; }, "exact_prefix");
