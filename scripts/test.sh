@@ -9,4 +9,4 @@ scripts/install_packages.sh build
 scripts/fetch_model.sh
 cmake --preset release
 cmake --build --preset release
-ctest --preset release --parallel 1 "$@"
+ctest --preset release --parallel 2 "$@"
