@@ -220,12 +220,13 @@ Verdict JudgePlan(const PlanMeasurement& measured) {
       measured.recall_full);
   if (change > 0.5) {
     return {true, absl::StrCat("this plan breaks the model: ", numbers,
-                               "; its answers will be nonsense. Keep more ranks, or use "
+                               "; its answers will be nonsense. Keep more ranks or bits, or use "
                                "--method kv-core with an exact prefix and window")};
   }
   if (change > 0.02 || recall > 0.2) {
-    return {true, absl::StrCat("this plan costs quality: ", numbers,
-                               ". Keep more ranks or a longer exact window if that is too much")};
+    return {true, absl::StrCat(
+                      "this plan costs quality: ", numbers,
+                      ". Keep more ranks or bits, or a longer exact window, if that is too much")};
   }
   return {false, absl::StrCat("this plan keeps the model's quality: ", numbers)};
 }
