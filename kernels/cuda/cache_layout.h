@@ -17,9 +17,9 @@
 //
 // A lane's pairs in memory:
 //   bf16     [uw / 16][lane] 16 bytes: four pairs of two bf16 each
-//   fp8      [lane] uw / 2 bytes: the pairs' two bytes
-//   int8     as fp8
-//   int4     [lane] uw / 4 bytes; a word of 32 bits has pairs p = 0..3: bits 4 p and 16 + 4 p
+//   fp8      [lane] uw / 2 bytes: pair p is bytes 2 p and 2 p + 1
+//   int8     [lane] uw / 2 bytes; words of 32 bits with two pairs each: bits 8 p and 16 + 8 p
+//   int4     [lane] uw / 4 bytes; words of 32 bits with four pairs each: bits 4 p and 16 + 4 p
 //   int2     [lane] uw / 8 bytes: bits 2 p and h + 2 p of a word of 2 h bits, h = uw / 2
 //   int3     the lower two bits as int2, then [lane] uw / 16 bytes of the highest: bits p and
 //            h + p of 2 h bits, h = uw / 4
