@@ -37,6 +37,17 @@ std::byte* MapPages(int64_t size_bytes) {
   return static_cast<std::byte*>(data);
 }
 
+void UnmapPages(std::byte* data, int64_t size_bytes) { munmap(data, size_bytes); }
+
+std::byte* TakeFromHeap(int64_t size_bytes) {
+  const int64_t rounded = (size_bytes + 63) / 64 * 64;
+  auto* data = static_cast<std::byte*>(std::aligned_alloc(64, rounded));
+  if (data != nullptr) std::memset(data, 0, rounded);
+  return data;
+}
+
+void GiveToHeap(std::byte* data, int64_t) { std::free(data); }
+
 }  // namespace
 
 const char* Name(MemoryUse use) {
@@ -61,41 +72,34 @@ int64_t MemoryAccount::total_bytes() const {
 
 absl::StatusOr<Buffer> Buffer::Allocate(int64_t size_bytes, MemoryUse use, MemoryAccount* account) {
   LORC_CHECK_GE(size_bytes, 0);
-  Buffer buffer;
-  if (size_bytes == 0) return buffer;
-  if (size_bytes >= kMappedFrom) {
-    buffer.data_ = MapPages(size_bytes);
-  } else {
-    const int64_t rounded = (size_bytes + 63) / 64 * 64;
-    buffer.data_ = static_cast<std::byte*>(std::aligned_alloc(64, rounded));
-    if (buffer.data_ != nullptr) std::memset(buffer.data_, 0, rounded);
-  }
-  if (buffer.data_ == nullptr) {
+  if (size_bytes == 0) return Buffer();
+  const bool mapped = size_bytes >= kMappedFrom;
+  std::byte* data = mapped ? MapPages(size_bytes) : TakeFromHeap(size_bytes);
+  if (data == nullptr) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no memory for ", size_bytes, " bytes of ", Name(use)));
   }
-  buffer.size_ = size_bytes;
-  buffer.use_ = use;
-  buffer.account_ = account;
+  return Buffer(data, size_bytes, use, account, mapped ? UnmapPages : GiveToHeap);
+}
+
+Buffer::Buffer(std::byte* data, int64_t size_bytes, MemoryUse use, MemoryAccount* account,
+               Free free)
+    : data_(data), size_(size_bytes), use_(use), account_(account), free_(free) {
   if (account != nullptr) account->bytes_[static_cast<int>(use)] += size_bytes;
-  return buffer;
 }
 
 Buffer::~Buffer() {
   if (data_ == nullptr) return;
   if (account_ != nullptr) account_->bytes_[static_cast<int>(use_)] -= size_;
-  if (size_ >= kMappedFrom) {
-    munmap(data_, size_);
-  } else {
-    std::free(data_);
-  }
+  free_(data_, size_);
 }
 
 Buffer::Buffer(Buffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)),
       use_(other.use_),
-      account_(other.account_) {}
+      account_(other.account_),
+      free_(other.free_) {}
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   if (this != &other) {
@@ -104,6 +108,7 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
     size_ = std::exchange(other.size_, 0);
     use_ = other.use_;
     account_ = other.account_;
+    free_ = other.free_;
   }
   return *this;
 }

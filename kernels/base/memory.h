@@ -1,8 +1,7 @@
 // Memory that is taken once and counted where it is taken.
 //
 // A MemoryAccount adds up live bytes by use; what a report shows is what was taken. Buffers are
-// 64-byte aligned, big ones are mapped on their own with huge pages asked for. Threads: an account
-// may be used from any thread.
+// 64-byte aligned at least. Threads: an account may be used from any thread.
 #pragma once
 
 #include <atomic>
@@ -29,15 +28,20 @@ class MemoryAccount {
   std::atomic<int64_t> bytes_[kNumMemoryUses] = {};
 };
 
-// Owns `size()` zeroed bytes. Movable, empty by default.
+// Owns `size()` bytes, zeroed when they were taken. Movable, empty by default.
 class Buffer {
  public:
+  using Free = void (*)(std::byte* data, int64_t size_bytes);
+
+  // The program's own memory; big pieces are mapped on their own with huge pages asked for.
   // RESOURCE_EXHAUSTED when the memory is not to be had. `account` may be nullptr; else it must
   // outlive the buffer. All pages are there when the call returns, so that no later write can fail
   // or stall.
   static absl::StatusOr<Buffer> Allocate(int64_t size_bytes, MemoryUse use, MemoryAccount* account);
 
   Buffer() = default;
+  // Takes over memory that `free` gives back: a device's, say.
+  Buffer(std::byte* data, int64_t size_bytes, MemoryUse use, MemoryAccount* account, Free free);
   ~Buffer();
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
@@ -60,6 +64,7 @@ class Buffer {
   int64_t size_ = 0;
   MemoryUse use_ = MemoryUse::kWorkspace;
   MemoryAccount* account_ = nullptr;
+  Free free_ = nullptr;
 };
 
 }  // namespace lorc

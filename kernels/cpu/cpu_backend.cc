@@ -3,6 +3,7 @@
 #include <hwy/targets.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/arena.h"
@@ -41,7 +42,25 @@ class CpuBackend final : public Backend {
   }
 
   DType default_weight_type() const override { return DType::kBf16; }
+  absl::Status CheckWeightType(DType) const override { return absl::OkStatus(); }
+  absl::Status CheckLayer(const CacheLayer&) const override { return absl::OkStatus(); }
+
   MemoryAccount& memory() override { return account_; }
+  std::optional<int64_t> free_device_bytes() const override { return std::nullopt; }
+  bool has_host_memory() const override { return true; }
+  absl::StatusOr<Buffer> Allocate(int64_t size_bytes, MemoryUse use) override {
+    return Buffer::Allocate(size_bytes, use, &account_);
+  }
+  absl::StatusOr<Buffer> AllocateHost(int64_t size_bytes) override {
+    return Buffer::Allocate(size_bytes, MemoryUse::kWorkspace, nullptr);
+  }
+  void CopyIn(void* to, const void* from_host, int64_t bytes) override {
+    if (bytes > 0) std::memcpy(to, from_host, bytes);
+  }
+  void CopyOut(void* to_host, const void* from, int64_t bytes) override {
+    if (bytes > 0) std::memcpy(to_host, from, bytes);
+  }
+  absl::Status status() override { return absl::OkStatus(); }
 
   absl::StatusOr<std::unique_ptr<Matrix>> MakeMatrix(const MatrixSource& source,
                                                      DType type) override {
@@ -77,6 +96,15 @@ class CpuBackend final : public Backend {
     return linear_.Reserve(pool_.num_threads(), limits.max_rows, limits.max_columns, &account_);
   }
 
+  // More rows than the padding are cut into tasks of that many.
+  std::vector<int32_t> WarmUpRows(int32_t max_rows) const override {
+    std::vector<int32_t> rows;
+    const auto most = static_cast<int32_t>(std::min<int64_t>(max_rows, kRowPadding));
+    for (int32_t count = 1; count <= most; count += std::max(1, count / 2)) rows.push_back(count);
+    return rows;
+  }
+
+  void BeginStep(const StepArgs&) override {}
   void Embed(const EmbedArgs& args) override { CpuEmbed(args, pool_); }
   void RmsNorm(const RmsNormArgs& args) override { CpuRmsNorm(args, pool_); }
   void Linear(const LinearArgs& args) override { CpuLinear(args, pool_, linear_); }

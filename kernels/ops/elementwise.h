@@ -8,7 +8,7 @@
 
 namespace lorc {
 
-// out[t] = table[tokens[t]], dequantised.
+// out[t] = table[tokens[t]], dequantised. `tokens` are in the program's memory.
 struct EmbedArgs {
   const Matrix* table = nullptr;    // [V, D]
   int64_t num_tokens = 0;           // T
@@ -16,7 +16,8 @@ struct EmbedArgs {
   float* out = nullptr;             // [T, D]
 };
 
-// out = x / sqrt(mean(x^2) + epsilon) * gain, the mean over a row.
+// out = x / sqrt(mean(x^2) + epsilon) * gain, the mean over a row. `rows` are in the program's
+// memory.
 struct RmsNormArgs {
   int64_t num_rows = 0;           // T
   int64_t width = 0;              // D
@@ -29,7 +30,8 @@ struct RmsNormArgs {
 };
 
 // Per row of logits: the largest, where it is (the first one), and ln sum_v exp(logits[t, v]). A
-// row with a value that is not finite gets a log_sum_exp that is not finite.
+// row with a value that is not finite gets a log_sum_exp that is not finite. The results are in the
+// program's memory and there when the op returns.
 struct RowStatsArgs {
   int64_t num_rows = 0;           // T
   int64_t width = 0;              // V
@@ -41,7 +43,8 @@ struct RowStatsArgs {
 };
 
 // Unnormalised probabilities in place: x = exp((x - max[t]) * scale[t]), and the sums of each
-// kWeightBlock of them, which sampling searches first. A row whose `scale` is 0 is left alone.
+// kWeightBlock of them, which sampling searches first. A row whose `scale` is 0 is left alone. All
+// of it is in the program's memory.
 inline constexpr int64_t kWeightBlock = 256;
 
 struct WeightsArgs {

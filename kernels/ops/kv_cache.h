@@ -98,9 +98,15 @@ struct SequenceSpan {
   int64_t count = 0;
   int64_t first = 0;
   int64_t num_prompt_tokens = 0;
-  const int32_t* latent_blocks =
-      nullptr;  // pool row per block index; see runtime/step.h for which must be there
+  // Pool row per block index below Blocks(first + count); see runtime/step.h for which must be
+  // there.
+  const int32_t* latent_blocks = nullptr;
   const int32_t* exact_blocks = nullptr;
+};
+
+struct StepArgs {
+  std::span<const SequenceSpan> sequences;  // one after the other: rows [0, T) in all
+  int32_t block_tokens = 0;                 // of every layer
 };
 
 // Writes the step's keys and values; a block that leaves the window is projected into its latent

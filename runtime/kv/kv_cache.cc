@@ -21,6 +21,18 @@ absl::StatusOr<std::unique_ptr<Basis>> MakeBasis(Backend& backend, const TensorP
   return backend.MakeBasis(source, is_key, type);
 }
 
+// Cosines, then sines, [max_positions, d/2] each.
+absl::StatusOr<Buffer> MakeRopeTables(Backend& backend, const ModelConfig& config,
+                                      int64_t max_positions) {
+  const int64_t table_size = max_positions * (config.head_dim / 2);
+  std::vector<float> tables(2 * table_size);
+  FillRopeTables(config, max_positions, tables.data(), tables.data() + table_size);
+  const int64_t bytes = std::ssize(tables) * static_cast<int64_t>(sizeof(float));
+  LORC_ASSIGN_OR_RETURN(Buffer buffer, backend.Allocate(bytes, MemoryUse::kWeights));
+  backend.CopyIn(buffer.data(), tables.data(), bytes);
+  return buffer;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Make(Backend& backend, const KvPlan& plan,
@@ -31,21 +43,19 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Make(Backend& backend, const K
   std::unique_ptr<KvCache> cache(new KvCache);
   cache->geometry_ = geometry;
   cache->layers_ = layout.layers;
-  const int64_t half = config.head_dim / 2;
-  LORC_ASSIGN_OR_RETURN(
-      cache->rope_, Buffer::Allocate(2 * max_positions * half * static_cast<int64_t>(sizeof(float)),
-                                     MemoryUse::kWeights, &backend.memory()));
-  auto* cosines = cache->rope_.as<float>();
-  float* sines = cosines + max_positions * half;
-  FillRopeTables(config, max_positions, cosines, sines);
+  const int64_t table_size = max_positions * (config.head_dim / 2);
+  LORC_ASSIGN_OR_RETURN(cache->rope_, MakeRopeTables(backend, config, max_positions));
+  const auto* cosines = cache->rope_.as<float>();
+  const float* sines = cosines + table_size;
   const auto take_pool = [&](int64_t bytes) -> absl::StatusOr<std::byte*> {
-    LORC_ASSIGN_OR_RETURN(Buffer pool, Buffer::Allocate(bytes + kPoolSlackBytes, MemoryUse::kCache,
-                                                        &backend.memory()));
+    LORC_ASSIGN_OR_RETURN(Buffer pool,
+                          backend.Allocate(bytes + kPoolSlackBytes, MemoryUse::kCache));
     cache->pools_.push_back(std::move(pool));
     return cache->pools_.back().data();
   };
   for (size_t i = 0; i < cache->layers_.size(); ++i) {
     CacheLayer& layer = cache->layers_[i];
+    LORC_RETURN_IF_ERROR(backend.CheckLayer(layer));
     layer.rope_cos = cosines;
     layer.rope_sin = sines;
     LORC_ASSIGN_OR_RETURN(layer.latent_pool,

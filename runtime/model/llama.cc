@@ -175,7 +175,7 @@ absl::Status LlamaModel::LoadWeights(const Checkpoint& checkpoint, const KvPlan&
     LORC_ASSIGN_OR_RETURN(
         output_, backend_.MakeMatrix(reader.Source(TensorRole::kOutput), options_.weight_type));
   }
-  output_norm_ = reader.Values(TensorRole::kOutputNorm);
+  LORC_ASSIGN_OR_RETURN(output_norm_, LoadGain(reader.Values(TensorRole::kOutputNorm)));
   LORC_RETURN_IF_ERROR(reader.status());
   const int64_t vocabulary = int64_t{config_.vocabulary_size} * config_.hidden_size;
   num_parameters_ = vocabulary * (config_.tied_embeddings ? 1 : 2) + config_.hidden_size;
@@ -192,8 +192,8 @@ absl::Status LlamaModel::LoadLayer(const Checkpoint& checkpoint, const KvPlan& p
   const TensorReader reader(checkpoint, index, plan.layers[index].head_order);
   const DType type = options_.weight_type;
   Layer layer;
-  layer.attention_norm = reader.Values(TensorRole::kAttentionNorm);
-  layer.ffn_norm = reader.Values(TensorRole::kFfnNorm);
+  LORC_ASSIGN_OR_RETURN(layer.attention_norm, LoadGain(reader.Values(TensorRole::kAttentionNorm)));
+  LORC_ASSIGN_OR_RETURN(layer.ffn_norm, LoadGain(reader.Values(TensorRole::kFfnNorm)));
   const TensorPlan& key_plan = plan.layers[index].key;
   const TensorPlan& value_plan = plan.layers[index].value;
   MatrixSource key = reader.Source(TensorRole::kKey);
@@ -225,10 +225,16 @@ absl::Status LlamaModel::LoadLayer(const Checkpoint& checkpoint, const KvPlan& p
   return absl::OkStatus();
 }
 
+absl::StatusOr<Buffer> LlamaModel::LoadGain(const std::vector<float>& gain) {
+  const int64_t bytes = std::ssize(gain) * static_cast<int64_t>(sizeof(float));
+  LORC_ASSIGN_OR_RETURN(Buffer buffer, backend_.Allocate(bytes, MemoryUse::kWeights));
+  backend_.CopyIn(buffer.data(), gain.data(), bytes);
+  return buffer;
+}
+
 absl::Status LlamaModel::TakeActivations() {
   const auto take = [this](int64_t rows, int64_t width, DType type, Buffer& buffer) {
-    auto taken = Buffer::Allocate(rows * width * ByteSize(type), MemoryUse::kActivations,
-                                  &backend_.memory());
+    auto taken = backend_.Allocate(rows * width * ByteSize(type), MemoryUse::kActivations);
     if (taken.ok()) buffer = *std::move(taken);
     return taken.status();
   };
@@ -245,14 +251,13 @@ absl::Status LlamaModel::TakeActivations() {
   return take(options_.max_logit_rows, config_.vocabulary_size, DType::kF32, logits_);
 }
 
-void LlamaModel::Normalize(const std::vector<float>& gain, int64_t num_rows, const int32_t* rows,
-                           void* out) {
+void LlamaModel::Normalize(const Buffer& gain, int64_t num_rows, const int32_t* rows, void* out) {
   RmsNormArgs args;
   args.num_rows = num_rows;
   args.width = config_.hidden_size;
   args.x = residual_.as<float>();
   args.rows = rows;
-  args.gain = gain.data();
+  args.gain = gain.as<float>();
   args.epsilon = config_.rms_norm_epsilon;
   args.out = out;
   args.out_type = activation_type_;
@@ -279,6 +284,9 @@ void LlamaModel::Forward(std::span<const int32_t> tokens, std::span<const Sequen
   const int64_t hidden = config_.hidden_size;
   auto* residual = residual_.as<float>();
   auto* qkv = qkv_.as<float>();
+  if (!sequences.empty()) {
+    backend_.BeginStep({sequences, cache.geometry().block_tokens});
+  }
   backend_.Embed({embedding_.get(), num_rows, tokens.data(), residual});
   for (int32_t i = 0; i < config_.num_layers; ++i) {
     const Layer& layer = layers_[i];

@@ -50,20 +50,21 @@ class LlamaModel {
   int64_t num_parameters() const { return num_parameters_; }
   int32_t max_logit_rows() const { return options_.max_logit_rows; }
 
-  // Computes rows [0, num_rows): token tokens[t] at its sequence's position.
+  // Computes rows [0, num_rows): token tokens[t] at its sequence's position. Rows of no sequence
+  // meet no cache.
   void Forward(std::span<const int32_t> tokens, std::span<const SequenceSpan> sequences,
                const KvCache& cache);
 
-  // Logits [rows.size(), V] of rows of the last Forward; rows.size() <= max_logit_rows. Valid until
-  // the next call.
+  // Logits [rows.size(), V] of rows of the last Forward, in the backend's memory; rows.size() <=
+  // max_logit_rows. Valid until the next call.
   std::span<float> Logits(std::span<const int32_t> rows);
 
  private:
   struct Layer {
-    std::vector<float> attention_norm;  // [D]
-    std::unique_ptr<Matrix> qkv;        // [h*d + K + V, D]
+    Buffer attention_norm;        // [D] f32
+    std::unique_ptr<Matrix> qkv;  // [h*d + K + V, D]
     std::unique_ptr<Matrix> attention_output;
-    std::vector<float> ffn_norm;
+    Buffer ffn_norm;  // [D] f32
     std::unique_ptr<Matrix> gate_up;
     std::unique_ptr<Matrix> down;
     int64_t key_width = 0;  // of what the weights give: g*d or the latent's
@@ -76,7 +77,8 @@ class LlamaModel {
                            const Progress& progress);
   absl::Status TakeActivations();
   absl::Status LoadLayer(const Checkpoint& checkpoint, const KvPlan& plan, int32_t index);
-  void Normalize(const std::vector<float>& gain, int64_t num_rows, const int32_t* rows, void* out);
+  absl::StatusOr<Buffer> LoadGain(const std::vector<float>& gain);
+  void Normalize(const Buffer& gain, int64_t num_rows, const int32_t* rows, void* out);
   void Multiply(const Matrix& weight, const Buffer& x, int64_t num_rows, LinearArgs::Output output,
                 float* y, int64_t y_stride);
 
@@ -87,7 +89,7 @@ class LlamaModel {
   int64_t num_parameters_ = 0;
   std::unique_ptr<Matrix> embedding_;
   std::unique_ptr<Matrix> output_;  // nullptr: the embedding
-  std::vector<float> output_norm_;
+  Buffer output_norm_;              // [D] f32
   std::vector<Layer> layers_;
 
   Buffer residual_;    // [T, D] f32

@@ -17,7 +17,10 @@ BackendLimits LimitsOf(const ModelConfig& config, const KvLayout& layout,
                        const ExecutorOptions& options) {
   BackendLimits limits;
   limits.max_rows = options.max_step_tokens;
+  limits.max_sequences = options.max_step_sequences;
+  limits.max_logit_rows = options.max_logit_rows();
   limits.max_columns = std::max({config.hidden_size, config.query_width(), config.ffn_size});
+  limits.max_gated_width = config.ffn_size;
   limits.max_context = options.max_sequence_tokens;
   limits.num_heads = config.num_heads;
   limits.num_kv_heads = config.num_kv_heads;
@@ -80,9 +83,7 @@ absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Make(
 // Rows of every size that products are made for, then a prompt in one chunk and the token after it:
 // they need the products of the cache.
 absl::Status ModelExecutor::WarmUp() {
-  // More rows than the padding are cut into tasks of that many.
-  const auto most = static_cast<int32_t>(std::min<int64_t>(options_.max_step_tokens, kRowPadding));
-  for (int32_t count = 1; count <= most; count += std::max(1, count / 2)) {
+  for (const int32_t count : backend_.WarmUpRows(options_.max_step_tokens)) {
     tokens_.assign(count, 0);
     model_->Forward(tokens_, {}, *cache_);
     logit_rows_.assign(std::min(count, model_->max_logit_rows()), 0);

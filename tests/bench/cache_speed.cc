@@ -75,8 +75,15 @@ class Bench {
     auto backend = MakeCpuBackend(options.threads);
     LORC_CHECK(backend.ok());
     backend_ = *std::move(backend);
-    BackendLimits limits{kStep,    1024,     num_blocks_ * kBlock, kHeads,
-                         kKvHeads, kHeadDim, kKvHeads * kHeadDim,  kBlock};
+    BackendLimits limits;
+    limits.max_rows = kStep;
+    limits.max_columns = 1024;
+    limits.max_context = num_blocks_ * kBlock;
+    limits.num_heads = kHeads;
+    limits.num_kv_heads = kKvHeads;
+    limits.head_dim = kHeadDim;
+    limits.max_latent_width = kKvHeads * kHeadDim;
+    limits.block_tokens = kBlock;
     LORC_CHECK(backend_->Reserve(limits).ok());
     MakeLayers(cache);
     Fill();

@@ -1,0 +1,20 @@
+// A step's sequences as kernels see them: plain pointers to device memory, the same for all layers.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/ops/kv_cache.h"
+
+namespace lorc {
+
+struct DeviceStep {
+  int32_t num_sequences = 0;
+  int32_t num_rows = 0;  // T
+  // [num_sequences], in the order of StepArgs::sequences; their block tables lie in device memory
+  // too, Blocks(first + count) entries each.
+  const SequenceSpan* sequences = nullptr;
+  const int32_t* row_sequence = nullptr;  // [T], index of each row's sequence
+  const int32_t* row_position = nullptr;  // [T]
+};
+
+}  // namespace lorc
