@@ -17,8 +17,6 @@
 
 namespace lorc {
 
-enum class KeyOrValue { kKey, kValue };
-
 inline int64_t SegmentBlockBytes(const CacheSegment& segment, int64_t block_tokens) {
   return segment.BytesPerToken() * block_tokens;
 }

@@ -381,15 +381,12 @@ void AttendTiles(const AttendTilesArgs& args, cudaStream_t stream) {
   });
 }
 
-cudaError_t PrepareAttendTiles() {
-  const auto prepare = [](auto config) {
+cudaError_t PrepareAttendTiles(int32_t head_dim) {
+  return WithConfig(head_dim, [](auto config) {
     using C = decltype(config);
     return cudaFuncSetAttribute(AttendTilesKernel<C>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                 C::kSharedBytes);
-  };
-  if (const cudaError_t error = prepare(Dim64()); error != cudaSuccess) return error;
-  if (const cudaError_t error = prepare(Dim128()); error != cudaSuccess) return error;
-  return prepare(Dim256());
+  });
 }
 
 }  // namespace lorc::cuda

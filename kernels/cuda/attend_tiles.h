@@ -60,7 +60,7 @@ int32_t AttendItemRows(int32_t head_dim);
 
 void AttendTiles(const AttendTilesArgs& args, cudaStream_t stream);
 
-// Once before the first call: asks for the shared memory that it needs.
-cudaError_t PrepareAttendTiles();
+// Once before the first call: asks for the shared memory that heads of that width need.
+cudaError_t PrepareAttendTiles(int32_t head_dim);
 
 }  // namespace lorc::cuda

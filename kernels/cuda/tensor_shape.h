@@ -27,7 +27,7 @@ struct TensorShape {
   SegmentShape segments[kMaxSegments];
 };
 
-// The tensor is one that CheckCacheLayer accepts.
+// The tensor is one that CheckCudaLayer accepts.
 TensorShape ShapeOf(const CacheTensor& tensor, int32_t block_tokens);
 
 // K or V of an exact block: per KV head one bf16 segment.

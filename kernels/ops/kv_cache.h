@@ -38,6 +38,8 @@ inline constexpr int32_t kMaxHeadDim = 512;
 // Vectors may read past the last block: pools end with this many bytes more.
 inline constexpr int64_t kPoolSlackBytes = 64;
 
+enum class KeyOrValue { kKey, kValue };
+
 // K or V of one layer.
 struct CacheTensor {
   int32_t groups = 0;           // g / s

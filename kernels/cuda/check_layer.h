@@ -4,9 +4,9 @@
 #include "absl/status/status.h"
 #include "kernels/ops/kv_cache.h"
 
-namespace lorc::cuda {
+namespace lorc {
 
 // INVALID_ARGUMENT says what is expected. Pools, tables and bases need not be there yet.
-absl::Status CheckCacheLayer(const CacheLayer& layer);
+absl::Status CheckCudaLayer(const CacheLayer& layer);
 
-}  // namespace lorc::cuda
+}  // namespace lorc
