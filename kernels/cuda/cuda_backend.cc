@@ -10,6 +10,7 @@
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/cuda/attend.h"
+#include "kernels/cuda/check_layer.h"
 #include "kernels/cuda/cuda_basis.h"
 #include "kernels/cuda/cuda_context.h"
 #include "kernels/cuda/cuda_linear.h"
@@ -32,7 +33,9 @@ class CudaBackend final : public Backend {
       : pool_(num_threads),
         context_(std::move(context)),
         loader_(*context_, pool_),
-        linear_(*context_) {}
+        linear_(*context_),
+        cache_writer_(*context_),
+        attention_(*context_) {}
 
   const char* name() const override { return "cuda"; }
 
@@ -116,14 +119,15 @@ class CudaBackend final : public Backend {
   absl::Status Reserve(const BackendLimits& limits) override {
     context_->MakeCurrent();
     loader_.Release();
-    CudaScratch scratch = Larger(WriteCacheCudaScratch(limits, context_->properties()),
-                                 AttendCudaScratch(limits, context_->properties()));
+    CudaScratch scratch = Larger(CudaCacheWriter::Scratch(limits), CudaAttention::Scratch(limits));
     // Tokens of a step, rows of logits.
     const int64_t numbers = std::max(limits.max_rows, limits.max_logit_rows);
     scratch.op_staging_bytes =
         std::max(scratch.op_staging_bytes, numbers * static_cast<int64_t>(sizeof(int32_t)));
     if (absl::Status status = context_->Reserve(limits, scratch); !status.ok()) return status;
     if (absl::Status status = ReserveStats(limits.max_logit_rows); !status.ok()) return status;
+    if (absl::Status status = cache_writer_.Reserve(limits); !status.ok()) return status;
+    if (absl::Status status = attention_.Reserve(limits); !status.ok()) return status;
     return linear_.Reserve(limits);
   }
 
@@ -171,13 +175,13 @@ class CudaBackend final : public Backend {
   void WriteCache(const WriteCacheArgs& args) override {
     if (args.sequences.empty()) return;
     context_->MakeCurrent();
-    CudaWriteCache(args, *context_);
+    cache_writer_.Run(args);
   }
 
   void Attend(const AttendArgs& args) override {
     if (args.sequences.empty()) return;
     context_->MakeCurrent();
-    CudaAttend(args, *context_);
+    attention_.Run(args);
   }
 
   void RowStats(const RowStatsArgs& args) override {
@@ -228,6 +232,8 @@ class CudaBackend final : public Backend {
   std::unique_ptr<CudaContext> context_;
   MatrixLoader loader_;
   CudaLinear linear_;
+  CudaCacheWriter cache_writer_;
+  CudaAttention attention_;
   Buffer stats_;       // [rows] DeviceRowStats
   Buffer host_stats_;  // the same, pinned
 };

@@ -32,4 +32,8 @@ TensorShape ExactShape(const CacheLayer& layer) {
   return ShapeOf(tensor, layer.block_tokens);
 }
 
+HeadFrame FrameOf(const CacheLayer& layer) {
+  return {layer.head_dim, layer.block_tokens, layer.anchor, layer.rope_cos, layer.rope_sin};
+}
+
 }  // namespace lorc::cuda

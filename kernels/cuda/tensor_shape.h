@@ -1,9 +1,10 @@
-// What kernels must know of a CacheTensor, small enough for a kernel's parameters.
+// What kernels must know of a CacheLayer, small enough for a kernel's parameters.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/cuda/cache_layout.h"
+#include "kernels/cuda/token_source.cuh"
 #include "kernels/ops/kv_cache.h"
 
 namespace lorc::cuda {
@@ -32,5 +33,7 @@ TensorShape ShapeOf(const CacheTensor& tensor, int32_t block_tokens);
 
 // K or V of an exact block: per KV head one bf16 segment.
 TensorShape ExactShape(const CacheLayer& layer);
+
+HeadFrame FrameOf(const CacheLayer& layer);
 
 }  // namespace lorc::cuda

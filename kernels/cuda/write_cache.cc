@@ -19,10 +19,6 @@ int64_t WaveRuns(const BackendLimits& limits) {
   return std::min(kWaveRuns, cuda::WritePlan::MaxRuns(limits));
 }
 
-cuda::HeadFrame FrameOf(const CacheLayer& layer) {
-  return {layer.head_dim, layer.block_tokens, layer.anchor, layer.rope_cos, layer.rope_sin};
-}
-
 // Full keys or values of the plan's runs.
 cuda::TokenSource FullTokens(const WriteCacheArgs& args, bool is_key, bool ages) {
   const CacheLayer& layer = *args.layer;
@@ -52,6 +48,7 @@ CudaScratch CudaCacheWriter::Scratch(const BackendLimits& limits) {
 }
 
 absl::Status CudaCacheWriter::Reserve(const BackendLimits& limits) {
+  if (limits.num_heads == 0) return absl::OkStatus();
   const int64_t runs = cuda::WritePlan::MaxRuns(limits);
   plan_.exact.reserve(runs);
   plan_.latent.reserve(runs);
@@ -91,7 +88,7 @@ void CudaCacheWriter::WriteExact(const WriteCacheArgs& args) {
   write.runs = exact_runs_;
   write.num_runs = static_cast<int32_t>(plan_.exact.size());
   write.block_bytes = layer.ExactBlockBytes();
-  write.frame = FrameOf(layer);
+  write.frame = cuda::FrameOf(layer);
   write.key = {FullTokens(args, true, false), cuda::ExactShape(layer), layer.exact_pool};
   write.value = {FullTokens(args, false, false), cuda::ExactShape(layer),
                  layer.exact_pool + write.block_bytes / 2};
@@ -107,7 +104,7 @@ void CudaCacheWriter::WriteLatent(const WriteCacheArgs& args, int64_t first_run,
   gather.runs = latent_runs_ + first_run;
   gather.num_runs = static_cast<int32_t>(num_runs);
   gather.width = layer.kv_width();
-  gather.frame = FrameOf(layer);
+  gather.frame = cuda::FrameOf(layer);
   cuda::ProjectArgs project;
   project.num_rows = static_cast<int32_t>(num_rows);
   cuda::WriteSegmentsArgs write;
