@@ -1,7 +1,5 @@
-// The cache ops end to end: sequences are fed in chunks, and what comes out is compared with
-// attention in double precision over what the cache should hold.
-
-#include "kernels/cpu/kv_cache.h"
+// The cache ops of every backend end to end: sequences are fed in chunks, and what comes out is
+// compared with attention in double precision over what the cache should hold.
 
 #include <gtest/gtest.h>
 
@@ -10,190 +8,18 @@
 #include <cstring>
 #include <memory>
 #include <numeric>
+#include <string_view>
 
+#include "kernels/backend.h"
 #include "kernels/base/check.h"
-#include "kernels/cpu/cache_blocks.h"
-#include "kernels/cpu/cpu_basis.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/make_backend.h"
 #include "kernels/reference/reference_ops.h"
+#include "tests/kernels/block_reader.h"
 #include "tests/kernels/kernel_test_util.h"
+#include "tests/kernels/kv_cache_cases.h"
 
 namespace lorc {
 namespace {
-
-// Latents of one tensor. groups 0: the identity.
-struct TensorSpec {
-  int32_t groups = 0;
-  std::vector<CacheSegment> segments;
-};
-
-struct Case {
-  std::string name;
-  int32_t heads, kv_heads, head_dim;
-  int32_t anchor;
-  int32_t prefix_blocks, window_blocks;
-  TensorSpec key, value;
-  DType exact_type = DType::kF32;
-  DType basis_type = DType::kF32;
-  int32_t block_tokens = 16;
-  int64_t prompt = 150;    // positions of the prompt
-  int64_t generated = 40;  // positions after it
-
-  friend std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
-};
-
-std::vector<CacheSegment> Split(SegmentType type, std::vector<int32_t> widths) {
-  std::vector<CacheSegment> segments;
-  for (const int32_t width : widths) segments.push_back({type, width});
-  return segments;
-}
-
-std::vector<Case> Cases() {
-  const auto f32 = [](std::vector<int32_t> w) { return Split(SegmentType::kF32, std::move(w)); };
-  const auto bf16 = [](std::vector<int32_t> w) { return Split(SegmentType::kBf16, std::move(w)); };
-  const auto int8 = [](std::vector<int32_t> w) { return Split(SegmentType::kInt8, std::move(w)); };
-  std::vector<Case> cases = {
-      {"full_f32", 4, 2, 16, 0, 0, 0, {0, f32({16})}, {0, f32({16})}},
-      {"full_bf16", 6, 2, 64, 0, 0, 0, {0, bf16({64})}, {0, bf16({64})}},
-      {"full_int8", 4, 2, 32, 0, 0, 0, {0, int8({32})}, {0, int8({16, 16})}},
-      {"mha_odd_head", 3, 3, 24, 0, 0, 0, {0, bf16({24})}, {0, bf16({24})}},
-      {"one_head", 1, 1, 8, 0, 0, 0, {0, f32({8})}, {0, bf16({8})}},
-      {"direct_joint",
-       9,
-       3,
-       64,
-       32,
-       1,
-       4,
-       {1, int8({32, 32, 32, 32, 16})},
-       {1, int8({32, 32, 32, 32, 16})}},
-      {"direct_joint_f32", 9, 3, 64, 64, 1, 2, {1, f32({144})}, {1, f32({96})}},
-      {"direct_per_head", 8, 4, 16, 16, 0, 1, {4, bf16({8})}, {4, bf16({8})}},
-      {"direct_mixed_groups", 8, 4, 16, 48, 2, 3, {2, int8({16, 8})}, {1, bf16({32, 8})}},
-      {"direct_mixed_types",
-       6,
-       2,
-       32,
-       128,
-       1,
-       1,
-       {1, {{SegmentType::kF32, 8}, {SegmentType::kBf16, 16}, {SegmentType::kInt8, 24}}},
-       {1,
-        {{SegmentType::kBf16, 8},
-         {SegmentType::kInt8, 8},
-         {SegmentType::kF32, 8},
-         {SegmentType::kInt8, 16}}}},
-      {"direct_no_window", 4, 2, 16, 16, 0, 0, {1, f32({24})}, {1, f32({16})}},
-      {"direct_prefix_only", 4, 2, 16, 32, 2, 0, {1, f32({24})}, {2, f32({8})}},
-      {"direct_no_anchor", 4, 2, 16, 0, 0, 2, {1, f32({32})}, {1, f32({32})}},
-      {"direct_many_heads", 26, 2, 8, 32, 0, 1, {1, int8({16})}, {1, int8({16})}},
-      {"rebuilt_joint", 9, 3, 64, 1, 1, 4, {1, int8({32, 32, 32})}, {1, bf16({96})}},
-      {"rebuilt_per_head", 4, 4, 16, 1, 0, 0, {4, f32({8})}, {4, f32({8})}},
-      {"rebuilt_groups", 8, 4, 16, 1, 1, 2, {2, bf16({24})}, {4, f32({16})}},
-      {"bf16_everywhere",
-       9,
-       3,
-       64,
-       64,
-       1,
-       4,
-       {1, int8({32, 32, 32, 32, 16})},
-       {1, bf16({144})},
-       DType::kBf16,
-       DType::kBf16},
-      {"wide_blocks",
-       4,
-       2,
-       16,
-       64,
-       1,
-       2,
-       {1, int8({16, 8})},
-       {1, bf16({24})},
-       DType::kBf16,
-       DType::kF32,
-       32},
-      {"widest_blocks",
-       4,
-       2,
-       16,
-       64,
-       0,
-       1,
-       {1, int8({16, 8})},
-       {1, bf16({24})},
-       DType::kF32,
-       DType::kF32,
-       64},
-      {"no_prompt_form",
-       4,
-       2,
-       16,
-       32,
-       1,
-       2,
-       {1, int8({16})},
-       {1, int8({16})},
-       DType::kF32,
-       DType::kF32,
-       16,
-       1,
-       150},
-  };
-  Case longer{"long_context", 4, 2, 16, 256, 1, 4, {1, int8({16, 8})}, {1, int8({24})}};
-  longer.prompt = 1060;
-  longer.generated = 20;
-  cases.push_back(longer);
-  for (const SegmentType type : kSegmentTypes) {
-    const std::string name = Name(type);
-    // Blocks that age, tokens that are written alone, and keys that are rebuilt.
-    cases.push_back({"equal_types_" + name,
-                     9,
-                     3,
-                     64,
-                     32,
-                     1,
-                     4,
-                     {1, Split(type, {32, 32, 32, 32, 16})},
-                     {1, Split(type, {32, 64})}});
-    cases.push_back(
-        {"alone_" + name, 4, 2, 16, 32, 0, 0, {2, Split(type, {8})}, {1, Split(type, {16, 8})}});
-    cases.push_back(
-        {"rebuilt_" + name, 4, 2, 32, 1, 1, 2, {1, Split(type, {24, 16})}, {2, Split(type, {24})}});
-    cases.push_back({"full_" + name + "_window",
-                     6,
-                     2,
-                     64,
-                     0,
-                     1,
-                     4,
-                     {0, Split(type, {32, 32})},
-                     {0, Split(type, {64})}});
-  }
-  const std::vector<CacheSegment> mixed = {{SegmentType::kInt8, 32}, {SegmentType::kInt4, 32},
-                                           {SegmentType::kInt3, 24}, {SegmentType::kInt2, 32},
-                                           {SegmentType::kFp8, 8},   {SegmentType::kBf16, 8}};
-  Case bits{"mixed_bits", 9, 3, 64, 64, 1, 2, {1, mixed}, {1, mixed}};
-  cases.push_back(bits);
-  bits.name = "mixed_bits_wide_blocks";
-  bits.block_tokens = 32;
-  bits.exact_type = bits.basis_type = DType::kBf16;
-  cases.push_back(bits);
-  bits.name = "mixed_bits_widest_blocks_alone";
-  bits.block_tokens = 64;
-  bits.prefix_blocks = bits.window_blocks = 0;
-  cases.push_back(bits);
-  cases.push_back({"mixed_bits_many_heads",
-                   26,
-                   2,
-                   8,
-                   32,
-                   0,
-                   1,
-                   {1, {{SegmentType::kInt4, 8}, {SegmentType::kInt3, 8}}},
-                   {1, {{SegmentType::kInt2, 8}, {SegmentType::kInt4, 8}}}});
-  return cases;
-}
 
 // `rank` orthonormal rows of width n.
 std::vector<float> OrthonormalRows(int64_t rank, int64_t n, uint64_t seed) {
@@ -217,7 +43,9 @@ std::vector<float> OrthonormalRows(int64_t rank, int64_t n, uint64_t seed) {
 // A layer with pools, bases and tables, and the true keys, values and queries of some sequences.
 class Fixture {
  public:
-  Fixture(const Case& c, int num_threads) : case_(c), pool_(num_threads) {
+  // The backend must outlive the fixture and has no other user meanwhile.
+  Fixture(const Case& c, Backend& backend)
+      : case_(c), backend_(backend), reader_(ReaderOf(backend)) {
     layer_.num_heads = c.heads;
     layer_.num_kv_heads = c.kv_heads;
     layer_.head_dim = c.head_dim;
@@ -231,37 +59,38 @@ class Fixture {
     for (int64_t j = 0; j < c.head_dim / 2; ++j) {
       frequency_.push_back(std::pow(1e4, -2.0 * static_cast<double>(j) / c.head_dim));
     }
+    std::vector<float> cos, sin;
     for (int64_t n = 0; n < length(); ++n) {
       for (const double frequency : frequency_) {
-        cos_.push_back(static_cast<float>(std::cos(static_cast<double>(n) * frequency)));
-        sin_.push_back(static_cast<float>(std::sin(static_cast<double>(n) * frequency)));
+        cos.push_back(static_cast<float>(std::cos(static_cast<double>(n) * frequency)));
+        sin.push_back(static_cast<float>(std::sin(static_cast<double>(n) * frequency)));
       }
     }
-    layer_.rope_cos = cos_.data();
-    layer_.rope_sin = sin_.data();
+    rope_ = Upload(MemoryUse::kWeights, {cos, sin});
+    layer_.rope_cos = rope_.as<float>();
+    layer_.rope_sin = layer_.rope_cos + cos.size();
     num_blocks_ = (length() + c.block_tokens - 1) / c.block_tokens;
-    // Everything that is not written is NaN.
-    latent_pool_.assign(kSequences * num_blocks_ * layer_.LatentBlockBytes() + kPoolSlackBytes,
-                        std::byte{0xff});
-    exact_pool_.assign(kSequences * num_blocks_ * layer_.ExactBlockBytes() + kPoolSlackBytes,
-                       std::byte{0xff});
+    latent_pool_ = Allocate(kSequences * num_blocks_ * layer_.LatentBlockBytes() + kPoolSlackBytes,
+                            MemoryUse::kCache);
+    exact_pool_ = Allocate(kSequences * num_blocks_ * layer_.ExactBlockBytes() + kPoolSlackBytes,
+                           MemoryUse::kCache);
     layer_.latent_pool = latent_pool_.data();
     layer_.exact_pool = exact_pool_.data();
-    CacheLimits limits;
+    LORC_CHECK(backend_.CheckLayer(layer_).ok());
+    const int64_t max_rows = kSequences * length();
+    rows_ = Allocate(max_rows * row_width() * kFloat, MemoryUse::kActivations);
+    out_ = Allocate(max_rows * query_width() * kFloat, MemoryUse::kActivations);
+    BackendLimits limits;
     limits.num_heads = c.heads;
     limits.num_kv_heads = c.kv_heads;
     limits.head_dim = c.head_dim;
     limits.max_latent_width =
         std::max(layer_.key.groups * layer_.key.rank, layer_.value.groups * layer_.value.rank);
-    limits.max_tokens = kSequences * length();
+    limits.max_rows = max_rows;
+    limits.max_sequences = kSequences;
     limits.max_context = length();
     limits.block_tokens = c.block_tokens;
-    limits.num_threads = num_threads;
-    arena_ = Arena(
-        *Buffer::Allocate(std::max(WriteCacheScratchBytes(limits), AttendScratchBytes(limits)),
-                          MemoryUse::kWorkspace, nullptr));
-    std::memset(arena_.Take<std::byte>(0), 0xff, arena_.left());
-    LORC_CHECK(linear_.Reserve(num_threads, std::max<int64_t>(length(), 1024), 0, nullptr).ok());
+    LORC_CHECK(backend_.Reserve(limits).ok());
     for (int s = 0; s < kSequences; ++s) {
       Sequence& sequence = sequences_.emplace_back();
       sequence.key = RandomNormal(length() * kv_width(), 100 + s);
@@ -279,13 +108,19 @@ class Fixture {
         std::iota(sequence.latent_blocks.begin(), sequence.latent_blocks.end(),
                   s * static_cast<int32_t>(num_blocks_));
     }
+    PoisonScratch();
   }
 
   static constexpr int kSequences = 2;
+  static constexpr int64_t kFloat = sizeof(float);
 
   int64_t length() const { return case_.prompt + case_.generated; }
   int64_t kv_width() const { return case_.kv_heads * case_.head_dim; }
   int64_t query_width() const { return case_.heads * case_.head_dim; }
+  // Numbers of a row of the step: query, then key and value as WriteCache gets them.
+  int64_t key_width() const { return InputWidth(layer_.key); }
+  int64_t value_width() const { return InputWidth(layer_.value); }
+  int64_t row_width() const { return query_width() + key_width() + value_width(); }
 
   // Feeds both sequences to their ends in one batch per step: the prompt in chunks of `chunk`, then
   // token by token. The second sequence starts `lag` steps later. Blocks that are given back are
@@ -298,15 +133,10 @@ class Fixture {
       int64_t rows = 0;
       for (int s = 0; s < kSequences; ++s) {
         if (first[s] == length() || (s == 1 && step < lag)) continue;
-        SequenceSpan span;
-        span.row = rows;
-        span.first = first[s];
-        span.count = first[s] < case_.prompt ? std::min(chunk, case_.prompt - first[s]) : 1;
-        span.num_prompt_tokens = case_.prompt;
-        span.latent_blocks = sequences_[s].latent_blocks.data();
-        span.exact_blocks = sequences_[s].exact_blocks.data();
-        rows += span.count;
-        spans.push_back(span);
+        const int64_t count =
+            first[s] < case_.prompt ? std::min(chunk, case_.prompt - first[s]) : 1;
+        spans.push_back(SpanOf(s, rows, first[s], count));
+        rows += count;
         which.push_back(s);
       }
       Step(spans, which, rows);
@@ -322,6 +152,7 @@ class Fixture {
 
   // Compares latents in the pool with the encoder's products.
   void CheckLatents() {
+    CopyPool();
     for (int s = 0; s < kSequences; ++s) {
       CheckLatents(s, KeyOrValue::kKey, layer_.key);
       CheckLatents(s, KeyOrValue::kValue, layer_.value);
@@ -330,6 +161,7 @@ class Fixture {
 
   // Compares outputs with attention over what the cache holds.
   void CheckOutputs() {
+    CopyPool();
     for (int s = 0; s < kSequences; ++s) {
       const auto latent_keys = FullFromLatents(s, KeyOrValue::kKey, layer_.key);
       const auto latent_values = FullFromLatents(s, KeyOrValue::kValue, layer_.value);
@@ -381,54 +213,151 @@ class Fixture {
     if (spec.groups == 0) return;
     const BasisSource source{tensor.groups, static_cast<int32_t>(n), case_.head_dim,
                              tensor.rank,   encoder.data(),          decoder.data()};
-    auto basis = CpuBasis::Make(source, key, case_.basis_type, nullptr, pool_);
+    auto basis = backend_.MakeBasis(source, key, case_.basis_type);
     LORC_CHECK(basis.ok());
     (key ? key_basis_ : value_basis_) = *std::move(basis);
     tensor.basis = (key ? key_basis_ : value_basis_).get();
+    tensor.latent_input = case_.latents_in;
   }
 
-  void Step(const std::vector<SequenceSpan>& spans, const std::vector<int>& which, int64_t rows) {
+  Buffer Allocate(int64_t size_bytes, MemoryUse use) {
+    auto buffer = backend_.Allocate(size_bytes, use);
+    LORC_CHECK(buffer.ok());
+    return *std::move(buffer);
+  }
+
+  // The parts one after the other.
+  Buffer Upload(MemoryUse use, const std::vector<std::vector<float>>& parts) {
+    int64_t count = 0;
+    for (const auto& part : parts) count += std::ssize(part);
+    Buffer buffer = Allocate(count * kFloat, use);
+    std::byte* to = buffer.data();
+    for (const auto& part : parts) {
+      backend_.CopyIn(to, part.data(), std::ssize(part) * kFloat);
+      to += std::ssize(part) * kFloat;
+    }
+    return buffer;
+  }
+
+  // All bits set, which is NaN in every type that has it.
+  void Poison(std::byte* to, int64_t bytes) {
+    const std::vector<std::byte> poison(bytes, std::byte{0xff});
+    backend_.CopyIn(to, poison.data(), bytes);
+  }
+
+  int64_t InputWidth(const CacheTensor& tensor) const {
+    return tensor.latent_input ? int64_t{tensor.groups} * tensor.rank : kv_width();
+  }
+
+  SequenceSpan SpanOf(int s, int64_t row, int64_t first, int64_t count) const {
+    SequenceSpan span;
+    span.row = row;
+    span.first = first;
+    span.count = count;
+    span.num_prompt_tokens = case_.prompt;
+    span.latent_blocks = sequences_[s].latent_blocks.data();
+    span.exact_blocks = sequences_[s].exact_blocks.data();
+    return span;
+  }
+
+  // A step of nothing but NaN, prompts and generated positions, leaves it in the scratch memory;
+  // the pools are poisoned afterwards: everything that is not written is NaN.
+  void PoisonScratch() {
+    std::vector<SequenceSpan> spans;
+    for (int s = 0; s < kSequences; ++s) spans.push_back(SpanOf(s, s * length(), 0, length()));
+    const std::vector<float> rows(kSequences * length() * row_width(), NAN);
+    RunOps(spans, rows, kSequences * length());
+    Poison(latent_pool_.data(), latent_pool_.size());
+    Poison(exact_pool_.data(), exact_pool_.size());
+  }
+
+  // The outputs of a step.
+  std::vector<float> RunOps(const std::vector<SequenceSpan>& spans, const std::vector<float>& rows,
+                            int64_t num_rows) {
+    backend_.CopyIn(rows_.data(), rows.data(), std::ssize(rows) * kFloat);
+    std::vector<float> out(num_rows * query_width(), NAN);
+    backend_.CopyIn(out_.data(), out.data(), std::ssize(out) * kFloat);
+    backend_.BeginStep({spans, case_.block_tokens});
+    WriteCacheArgs write;
+    write.layer = &layer_;
+    write.sequences = spans;
+    write.key = rows_.as<float>() + query_width();
+    write.value = write.key + key_width();
+    write.key_stride = write.value_stride = row_width();
+    backend_.WriteCache(write);
+    AttendArgs attend;
+    attend.layer = &layer_;
+    attend.sequences = spans;
+    attend.query = rows_.as<float>();
+    attend.query_stride = row_width();
+    attend.out = out_.data();
+    backend_.Attend(attend);
+    backend_.CopyOut(out.data(), out_.data(), std::ssize(out) * kFloat);
+    LORC_CHECK(backend_.status().ok());
+    return out;
+  }
+
+  void Step(const std::vector<SequenceSpan>& spans, const std::vector<int>& which,
+            int64_t num_rows) {
     // Query, key and value of a row together, as a fused product leaves them.
-    const int64_t width = query_width() + 2 * kv_width();
-    std::vector<float> qkv(rows * width);
+    std::vector<float> rows(num_rows * row_width());
     for (size_t i = 0; i < spans.size(); ++i) {
       const Sequence& sequence = sequences_[which[i]];
       for (int64_t t = 0; t < spans[i].count; ++t) {
         const int64_t n = spans[i].first + t;
-        float* row = qkv.data() + (spans[i].row + t) * width;
-        std::copy_n(sequence.query.data() + n * query_width(), query_width(), row);
-        std::copy_n(sequence.key.data() + n * kv_width(), kv_width(), row + query_width());
-        std::copy_n(sequence.value.data() + n * kv_width(), kv_width(),
-                    row + query_width() + kv_width());
+        float* row = rows.data() + (spans[i].row + t) * row_width();
+        row = std::copy_n(sequence.query.data() + n * query_width(), query_width(), row);
+        for (const KeyOrValue tensor : {KeyOrValue::kKey, KeyOrValue::kValue}) {
+          const auto input = Input(which[i], tensor, n);
+          row = std::copy(input.begin(), input.end(), row);
+        }
       }
     }
-    WriteCacheArgs write;
-    write.layer = &layer_;
-    write.sequences = spans;
-    write.key = qkv.data() + query_width();
-    write.value = write.key + kv_width();
-    write.key_stride = write.value_stride = width;
-    CpuWriteCache(write, pool_, linear_, arena_);
-    std::vector<float> out(rows * query_width(), NAN);
-    AttendArgs attend;
-    attend.layer = &layer_;
-    attend.sequences = spans;
-    attend.query = qkv.data();
-    attend.query_stride = width;
-    attend.out = out.data();
-    CpuAttend(attend, pool_, linear_, arena_);
+    const std::vector<float> out = RunOps(spans, rows, num_rows);
     for (size_t i = 0; i < spans.size(); ++i) {
       std::copy_n(out.data() + spans[i].row * query_width(), spans[i].count * query_width(),
                   sequences_[which[i]].out.data() + spans[i].first * query_width());
     }
   }
 
+  // A token's key or value as WriteCache gets it.
+  std::vector<float> Input(int s, KeyOrValue which, int64_t n) const {
+    const auto& source = which == KeyOrValue::kKey ? sequences_[s].key : sequences_[s].value;
+    const float* full = source.data() + n * kv_width();
+    if (!case_.latents_in) return {full, full + kv_width()};
+    const CacheTensor& tensor = which == KeyOrValue::kKey ? layer_.key : layer_.value;
+    const int64_t width = tensor.heads_per_group * case_.head_dim;
+    std::vector<float> latents;
+    for (int64_t group = 0; group < tensor.groups; ++group) {
+      const auto latent =
+          Encode(tensor, which, group, {full + group * width, full + (group + 1) * width});
+      latents.insert(latents.end(), latent.begin(), latent.end());
+    }
+    return latents;
+  }
+
+  // The group's encoder times a full key or value of its heads.
+  std::vector<double> Encode(const CacheTensor& tensor, KeyOrValue which, int64_t group,
+                             const std::vector<double>& full) const {
+    const auto& encoder = which == KeyOrValue::kKey ? key_encoder_ : value_encoder_;
+    const int64_t width = std::ssize(full);
+    std::vector<double> latent;
+    for (int64_t r = 0; r < tensor.rank; ++r) {
+      double sum = 0;
+      for (int64_t i = 0; i < width; ++i) {
+        sum += full[i] * encoder[(group * tensor.rank + r) * width + i];
+      }
+      latent.push_back(sum);
+    }
+    return latent;
+  }
+
   void FreeAged(int s, int64_t first, int64_t end) {
     if (layer_.window_blocks == 0) return;
     for (int64_t j = std::max<int64_t>(layer_.prefix_blocks, layer_.LatentEnd(first));
          j < layer_.LatentEnd(end); ++j) {
-      std::memset(exact_pool_.data() + sequences_[s].exact_blocks[j] * layer_.ExactBlockBytes(),
-                  0xff, layer_.ExactBlockBytes());
+      Poison(exact_pool_.data() + sequences_[s].exact_blocks[j] * layer_.ExactBlockBytes(),
+             layer_.ExactBlockBytes());
     }
   }
 
@@ -457,32 +386,21 @@ class Fixture {
     return block >= layer_.prefix_blocks && block < layer_.LatentEnd(length());
   }
 
-  const std::byte* LatentPart(int s, int64_t block, KeyOrValue which) const {
-    return latent_pool_.data() + sequences_[s].latent_blocks[block] * layer_.LatentBlockBytes() +
+  void CopyPool() {
+    latents_.resize(latent_pool_.size());
+    backend_.CopyOut(latents_.data(), latent_pool_.data(), latent_pool_.size());
+  }
+
+  const std::byte* LatentPart(int s, int64_t n, KeyOrValue which) const {
+    const int64_t block = n / layer_.block_tokens;
+    return latents_.data() + sequences_[s].latent_blocks[block] * layer_.LatentBlockBytes() +
            (which == KeyOrValue::kKey ? 0 : layer_.block_tokens * layer_.key.BytesPerToken());
   }
 
   std::vector<float> ReadLatent(int s, KeyOrValue which, const CacheTensor& tensor, int64_t n,
                                 int64_t group) const {
-    const int64_t slot = n % layer_.block_tokens;
-    std::vector<float> rows((slot + 1) * tensor.rank);
-    ReadTokens(tensor, which, layer_.block_tokens, static_cast<int32_t>(group), slot + 1,
-               LatentPart(s, n / layer_.block_tokens, which), rows.data(), tensor.rank);
-    return {rows.end() - tensor.rank, rows.end()};
-  }
-
-  struct Steps {
-    double scale, minimum;
-  };
-
-  // Of one token's segment, that begins at `part`.
-  Steps ReadSteps(const CacheSegment& segment, const std::byte* part, int64_t slot) const {
-    const int64_t b = layer_.block_tokens;
-    f16_t scale, minimum;
-    part += segment.width * b * BitsPerNumber(segment.type) / 8;
-    std::memcpy(&scale, part + 2 * slot, 2);
-    std::memcpy(&minimum, part + 2 * (b + slot), 2);
-    return {F16ToF32(scale), F16ToF32(minimum)};
+    return reader_.Token(tensor, which, layer_.block_tokens, static_cast<int32_t>(group),
+                         n % layer_.block_tokens, LatentPart(s, n, which));
   }
 
   // What the root of the mean squared error is at most with the smallest range that holds all: half
@@ -507,8 +425,6 @@ class Fixture {
 
   void CheckLatents(int s, KeyOrValue which, const CacheTensor& tensor) {
     const bool key = which == KeyOrValue::kKey;
-    const auto& encoder = key ? key_encoder_ : value_encoder_;
-    const int64_t width = tensor.heads_per_group * case_.head_dim;
     std::vector<float> actual, errors;
     std::vector<double> expected, bound, no_error, error_bound;
     for (int64_t n = 0; n < length(); ++n) {
@@ -524,14 +440,7 @@ class Fixture {
         double norm = 0;
         for (const double x : full) norm += x * x;
         norm = std::sqrt(norm);
-        std::vector<double> latent;
-        for (int64_t r = 0; r < tensor.rank; ++r) {
-          double sum = 0;
-          for (int64_t i = 0; i < width; ++i) {
-            sum += full[i] * encoder[(group * tensor.rank + r) * width + i];
-          }
-          latent.push_back(sum);
-        }
+        const std::vector<double> latent = Encode(tensor, which, group, full);
         const auto read = ReadLatent(s, which, tensor, n, group);
         actual.insert(actual.end(), read.begin(), read.end());
         // Inputs that are rounded to bf16 on the way into the product move it by 2^-8 of the
@@ -539,20 +448,21 @@ class Fixture {
         // the neighbour.
         const double product = (case_.basis_type == DType::kBf16 ? 0x1p-8 : 0x1p-18) * norm * 1.5 +
                                (case_.exact_type == DType::kBf16 ? 0x1p-9 * norm : 0);
-        const std::byte* part = LatentPart(s, n / layer_.block_tokens, which) +
-                                group * GroupBlockBytes(tensor, layer_.block_tokens);
         int64_t first = 0;
-        for (const CacheSegment& segment : tensor.segments) {
+        for (size_t i = 0; i < tensor.segments.size(); ++i) {
+          const CacheSegment& segment = tensor.segments[i];
           const std::span<const double> written(latent.data() + first, segment.width);
           if (HasScale(segment.type)) {
-            const Steps steps = ReadSteps(segment, part, n % layer_.block_tokens);
+            const ReadSteps steps =
+                reader_.Steps(tensor, layer_.block_tokens, static_cast<int32_t>(group), i,
+                              n % layer_.block_tokens, LatentPart(s, n, which));
             const double top = steps.minimum + steps.scale * MaxCode(segment.type);
             double squares = 0;
-            for (int64_t i = 0; i < segment.width; ++i) {
+            for (int64_t k = 0; k < segment.width; ++k) {
               // The nearest of the segment's values.
-              expected.push_back(std::clamp(written[i], steps.minimum, top));
+              expected.push_back(std::clamp(written[k], steps.minimum, top));
               bound.push_back(0.5 * steps.scale * 1.0001 + product);
-              squares += std::pow(read[first + i] - written[i], 2);
+              squares += std::pow(read[first + k] - written[k], 2);
             }
             errors.push_back(static_cast<float>(std::sqrt(squares / segment.width)));
             no_error.push_back(0);
@@ -564,7 +474,6 @@ class Fixture {
             }
           }
           first += segment.width;
-          part += SegmentBlockBytes(segment, layer_.block_tokens);
         }
       }
     }
@@ -639,9 +548,13 @@ class Fixture {
         // rounding of q and k (f32: a few 2^-24 of their norms; codes of q: 2^-15; bf16 bases or
         // keys: 2^-8 of the parts that they round).
         const double scale = std::sqrt(query_norm * key_norm / static_cast<double>(d));
-        const double relative = case_.basis_type == DType::kBf16   ? 0x1p-7
-                                : case_.exact_type == DType::kBf16 ? 0x1p-9
-                                                                   : 0x1p-14;
+        // Tensor cores take queries, keys, weights and values as bf16: with a basis those four
+        // (2^-7), without one two each of scores and outputs.
+        const bool has_basis = layer_.key.basis != nullptr || layer_.value.basis != nullptr;
+        const double relative = on_cpu() ? (case_.basis_type == DType::kBf16   ? 0x1p-7
+                                            : case_.exact_type == DType::kBf16 ? 0x1p-9
+                                                                               : 0x1p-14)
+                                         : (has_basis ? 0x1p-7 : 0x1p-8);
         for (int64_t i = 0; i < d; ++i) {
           bound.push_back(largest_value * (2 * scale * relative + relative + 0x1p-15) + 1e-6);
         }
@@ -649,26 +562,53 @@ class Fixture {
     }
   }
 
+  bool on_cpu() const { return std::string_view(backend_.name()) == "cpu"; }
+
   Case case_;
-  ThreadPool pool_;
-  LinearScratch linear_;
-  Arena arena_;
+  Backend& backend_;
+  const BlockReader& reader_;
   CacheLayer layer_;
   int64_t num_blocks_ = 0;
   std::vector<double> frequency_;
-  std::vector<float> cos_, sin_;
   std::vector<float> key_encoder_, key_decoder_, value_encoder_, value_decoder_;
-  std::unique_ptr<CpuBasis> key_basis_, value_basis_;
-  std::vector<std::byte> latent_pool_, exact_pool_;
+  std::unique_ptr<Basis> key_basis_, value_basis_;
+  Buffer rope_, latent_pool_, exact_pool_, rows_, out_;
+  std::vector<std::byte> latents_;  // the latent pool in the program's memory
   std::vector<Sequence> sequences_;
 };
 
-class KvCacheTest : public testing::TestWithParam<Case> {};
+// Runs `body` with the backend: on the CPU once per instruction set.
+class KvCacheTest : public testing::TestWithParam<std::pair<std::string, Case>> {
+ protected:
+  const Case& layout() const { return GetParam().second; }
+  bool on_cpu() const { return GetParam().first == "cpu"; }
+
+  std::unique_ptr<Backend> Make(int num_threads) const {
+    auto backend = MakeBackend(GetParam().first, num_threads);
+    if (!backend.ok()) {
+      unavailable_ = std::string(backend.status().message());
+      return nullptr;
+    }
+    return *std::move(backend);
+  }
+
+  void ForEachTarget(const std::function<void(const std::string&)>& body) const {
+    if (on_cpu()) {
+      ForEachInstructionSet(body);
+    } else {
+      body(GetParam().first);
+    }
+  }
+
+  mutable std::string unavailable_;  // why there is no backend
+};
 
 TEST_P(KvCacheTest, MatchesTheReference) {
-  ForEachInstructionSet([&](const std::string& target) {
+  const auto backend = Make(2);
+  if (backend == nullptr) GTEST_SKIP() << unavailable_;
+  ForEachTarget([&](const std::string& target) {
     SCOPED_TRACE(target);
-    Fixture fixture(GetParam(), 2);
+    Fixture fixture(layout(), *backend);
     fixture.FeedAll(37);
     fixture.CheckLatents();
     fixture.CheckOutputs();
@@ -676,12 +616,15 @@ TEST_P(KvCacheTest, MatchesTheReference) {
 }
 
 TEST_P(KvCacheTest, ResultsDoNotDependOnChunksBatchOrThreads) {
-  ForEachInstructionSet([&](const std::string& target) {
-    Fixture whole(GetParam(), 1);
+  const auto backend = Make(1);
+  if (backend == nullptr) GTEST_SKIP() << unavailable_;
+  ForEachTarget([&](const std::string& target) {
+    Fixture whole(layout(), *backend);
     whole.FeedAll(1 << 20);
     for (const auto& [chunk, lag, threads] : std::vector<std::tuple<int64_t, int64_t, int>>{
              {1, 0, 1}, {7, 3, 2}, {16, 1, 3}, {64, 0, 2}}) {
-      Fixture other(GetParam(), threads);
+      const auto other_backend = on_cpu() ? Make(threads) : nullptr;
+      Fixture other(layout(), on_cpu() ? *other_backend : *backend);
       other.FeedAll(chunk, lag);
       for (int s = 0; s < Fixture::kSequences; ++s) {
         ASSERT_EQ(0, std::memcmp(other.out(s).data(), whole.out(s).data(),
@@ -693,8 +636,22 @@ TEST_P(KvCacheTest, ResultsDoNotDependOnChunksBatchOrThreads) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, KvCacheTest, testing::ValuesIn(Cases()),
-                         [](const auto& test) { return test.param.name; });
+std::vector<std::pair<std::string, Case>> With(const std::string& backend,
+                                               const std::vector<Case>& cases) {
+  std::vector<std::pair<std::string, Case>> params;
+  for (const Case& c : cases) params.emplace_back(backend, c);
+  return params;
+}
+
+std::string NameOf(const testing::TestParamInfo<std::pair<std::string, Case>>& test) {
+  return test.param.second.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, KvCacheTest, testing::ValuesIn(With("cpu", CpuCases())), NameOf);
+#ifdef LORC_HAS_CUDA
+INSTANTIATE_TEST_SUITE_P(CudaLayouts, KvCacheTest, testing::ValuesIn(With("cuda", CudaCases())),
+                         NameOf);
+#endif
 
 }  // namespace
 }  // namespace lorc
