@@ -17,10 +17,11 @@ namespace lorc {
 namespace {
 
 // Where the CPU's best two tokens are closer than this, in nats, another choice is honest: both
-// compute in bf16, in other orders.
-constexpr float kMargin = 0.5f;
+// compute in bf16, in other orders. On these prompts the CPU's own log-probabilities with bf16 and
+// with f32 weights differ by 0.01 on average and 0.07 at most.
+constexpr float kMargin = 0.2f;
 // Mean difference of the log-probability of the CPU's token.
-constexpr double kMeanDifference = 0.05;
+constexpr double kMeanDifference = 0.03;
 
 constexpr int32_t kPrompts[] = {1, 5, 17, 64, 130, 300, 511, 700};
 constexpr int32_t kSteps = 40;
