@@ -7,7 +7,7 @@ endif()
 include(CheckLanguage)
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
-  message(FATAL_ERROR "LORC_ENABLE_CUDA is ON, but there is no CUDA compiler: install the CUDA toolkit (12.8 or later) and "
+  message(FATAL_ERROR "LORC_ENABLE_CUDA is ON, but there is no CUDA compiler: install the CUDA toolkit (13.0) and "
     "put nvcc on the PATH, or set CUDACXX to it")
 endif()
 enable_language(CUDA)

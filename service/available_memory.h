@@ -7,8 +7,9 @@
 namespace lorc {
 
 struct AvailableMemory {
-  int64_t bytes = 0;   // 0: not to be found out
-  std::string source;  // what limits it: "MemAvailable" or the control group's path
+  int64_t bytes = 0;    // 0: not to be found out
+  std::string source;   // what limits it: "MemAvailable", the control group's path or the device
+  bool device = false;  // of a device of its own, not the machine's
 };
 
 // The least of the machine's MemAvailable and what the limits of this process's control groups

@@ -67,7 +67,8 @@ std::string BudgetOrigin(const CacheSize& size) {
   return absl::StrCat("default: what is left after a margin of ",
                       RoundedBytes(MemoryMargin(size.available.bytes)), ", at most what ",
                       size.step.max_sequences,
-                      " of the longest requests use, at most 4 GiB or one request");
+                      " of the longest requests use",
+                      size.available.device ? "" : ", at most 4 GiB or one request");
 }
 
 }  // namespace

@@ -129,16 +129,18 @@ std::vector<ConfigField> MakeFields() {
   return {
       Text("model", "PATH", &C::model, "GGUF file or Hugging Face folder; required"),
       Text("plan", "PATH", &C::plan, "KV plan made by `lorc compress`; none: full cache"),
-      Choice("backend", &C::backend, {"cpu"}, "what runs the model"),
+      Choice("backend", &C::backend, {"cpu", "cuda"},
+             "what runs the model; cuda: an NVIDIA GPU, where built in"),
       Choice("weights", &C::weights, {"auto", "f32", "bf16", "int8"},
              "type of the weights in memory; auto: what runs fastest"),
-      Integer("threads", &C::threads, 0, 1024, "of the CPU backend; 0: one per available core"),
+      Integer("threads", &C::threads, 0, 1024,
+              "that compute (with cuda: load and draw); 0: one per available core"),
       Text("grpc_address", "HOST:PORT", &C::grpc_address, "gRPC; port 0 picks a free one"),
       Text("http_address", "HOST:PORT", &C::http_address,
            "/metrics, /healthz, /readyz; port 0 picks a free one"),
       Bytes("kv_budget_bytes", &C::kv_budget_bytes, 0, kMost,
             "KV cache, with suffix KiB, MiB, GiB or TiB; 0: what is left of the available memory, "
-            "at most what max_running requests can use, at most 4GiB or one request"),
+            "at most what max_running requests can use, on the CPU at most 4GiB or one request"),
       Integer("max_sequence_tokens", &C::max_sequence_tokens, 0, kMost32,
               "prompt and generated tokens of a request; 0: the model's context length, or what "
               "fits the budget"),

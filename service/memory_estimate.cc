@@ -48,7 +48,8 @@ int64_t WeightBytes(const Checkpoint& checkpoint, const KvPlan& plan,
     sum += LayerWeightBytes(checkpoint, plan, i, options.weight_type);
   }
   const int64_t rope = int64_t{options.max_sequence_tokens} * config.head_dim * 4;
-  return sum + rope;
+  const int64_t norms = (2 * int64_t{config.num_layers} + 1) * config.hidden_size * 4;
+  return sum + rope + norms;
 }
 
 // As LlamaModel takes them.
@@ -78,7 +79,7 @@ int64_t MemoryMargin(int64_t available_bytes) {
   return std::max<int64_t>(int64_t{512} << 20, available_bytes / 16);
 }
 
-int64_t DefaultKvBudget(int64_t available_bytes, const MemoryEstimate& memory,
+int64_t DefaultKvBudget(int64_t available_bytes, bool device, const MemoryEstimate& memory,
                         const KvGeometry& geometry, int64_t max_sequence_tokens,
                         int64_t max_step_tokens, int64_t max_running) {
   constexpr int64_t kCap = int64_t{4} << 30;
@@ -86,7 +87,8 @@ int64_t DefaultKvBudget(int64_t available_bytes, const MemoryEstimate& memory,
   const int64_t step = geometry.ExactHeadroom(max_step_tokens) * geometry.exact_block_bytes;
   const int64_t request = geometry.BytesPromised(max_sequence_tokens);
   const int64_t usable = max_running * request + step;
-  return std::max<int64_t>(0, std::min({left, usable, std::max(kCap, request + step)}));
+  const int64_t cap = device ? left : std::max(kCap, request + step);
+  return std::max<int64_t>(0, std::min({left, usable, cap}));
 }
 
 }  // namespace lorc

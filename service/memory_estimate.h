@@ -14,7 +14,7 @@
 namespace lorc {
 
 struct MemoryEstimate {
-  int64_t weights = 0;      // matrices in their type, bases, RoPE tables
+  int64_t weights = 0;      // matrices in their type, norms, bases, RoPE tables
   int64_t activations = 0;  // of the largest step
   int64_t workspace = 0;    // scratch of the kernels, exact
 
@@ -30,9 +30,9 @@ absl::StatusOr<MemoryEstimate> EstimateMemory(Backend& backend, const Checkpoint
 int64_t MemoryMargin(int64_t available_bytes);
 
 // The budget where none is configured: what is left of `available_bytes` after the estimate and the
-// margin; not more than max_running requests of max_sequence_tokens can use, nor than the larger of
-// 4 GiB and one such request. 0 where nothing is left.
-int64_t DefaultKvBudget(int64_t available_bytes, const MemoryEstimate& memory,
+// margin; not more than max_running requests of max_sequence_tokens can use, nor, unless the memory
+// is a `device`'s own, than the larger of 4 GiB and one such request. 0 where nothing is left.
+int64_t DefaultKvBudget(int64_t available_bytes, bool device, const MemoryEstimate& memory,
                         const KvGeometry& geometry, int64_t max_sequence_tokens,
                         int64_t max_step_tokens, int64_t max_running);
 

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/make_backend.h"
 #include "runtime/kv/plan_file.h"
 #include "runtime/model/llama.h"
 #include "runtime/weights/status_macros.h"
@@ -56,6 +56,11 @@ absl::Status ReadKvPlan(const std::string& path, ModelFiles* files) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
 }
 
+AvailableMemory MemoryFor(const Backend& backend) {
+  const auto bytes = backend.free_device_bytes();
+  return bytes ? AvailableMemory{*bytes, "free device memory", true} : FindAvailableMemory();
+}
+
 ExecutorOptions OptionsOf(const ModelFiles& files, const CacheSize& size) {
   return {files.weight_type, size.geometry.block_tokens, size.step.max_tokens,
           size.step.max_sequences, size.max_sequence_tokens};
@@ -92,15 +97,19 @@ absl::Status CheckMemory(const CacheSize& size) {
 
 absl::StatusOr<std::unique_ptr<ModelFiles>> OpenModel(const ServerConfig& config) {
   auto files = std::make_unique<ModelFiles>();
-  LORC_ASSIGN_OR_RETURN(files->backend, MakeCpuBackend(config.threads));
+  LORC_ASSIGN_OR_RETURN(files->backend, MakeBackend(config.backend, config.threads));
   LORC_ASSIGN_OR_RETURN(files->checkpoint, Checkpoint::Open(config.model));
   LORC_RETURN_IF_ERROR(ReadText(files.get()));
   files->weight_type =
       DTypeFromName(config.weights).value_or(files->backend->default_weight_type());
+  LORC_RETURN_IF_ERROR(files->backend->CheckWeightType(files->weight_type));
   files->full_type = ExactType(files->weight_type);
   LORC_RETURN_IF_ERROR(ReadKvPlan(config.plan, files.get()));
   LORC_ASSIGN_OR_RETURN(files->layout, MakeKvLayout(files->plan, files->config(),
                                                     config.block_tokens, files->full_type));
+  for (const CacheLayer& layer : files->layout.layers) {
+    LORC_RETURN_IF_ERROR(files->backend->CheckLayer(layer));
+  }
   return files;
 }
 
@@ -122,13 +131,13 @@ absl::StatusOr<CacheSize> SizeCache(const ServerConfig& config, const ModelFiles
   size.scheduler.overtake_age_ns = config.overtake_age_ns;
   size.scheduler.slow_reader_timeout_ns = config.slow_reader_timeout_ns;
 
-  size.available = FindAvailableMemory();
+  size.available = MemoryFor(*files.backend);
   LORC_ASSIGN_OR_RETURN(size.memory, EstimateMemory(*files.backend, *files.checkpoint, files.plan,
                                                     files.layout, OptionsOf(files, size)));
   size.budget_is_default = config.kv_budget_bytes == 0;
   size.budget_bytes =
       size.budget_is_default
-          ? DefaultKvBudget(size.available.bytes, size.memory, size.geometry,
+          ? DefaultKvBudget(size.available.bytes, size.available.device, size.memory, size.geometry,
                             size.max_sequence_tokens, size.step.max_tokens, size.step.max_sequences)
           : config.kv_budget_bytes;
   if (config.max_sequence_tokens == 0) {

@@ -17,9 +17,9 @@ struct ServerConfig {
   // --- Model -------------------------------------------------------------------------------------
   std::string model;             // GGUF file or Hugging Face folder; required
   std::string plan;              // KV plan file; empty: the cache is not compressed
-  std::string backend = "cpu";   // what runs the model
+  std::string backend = "cpu";   // what runs the model: cpu or cuda
   std::string weights = "auto";  // f32, bf16, int8 or auto: what runs fastest on the backend
-  int32_t threads = 0;           // of the CPU backend, 0..1024; 0: one per available core
+  int32_t threads = 0;           // that compute, 0..1024; 0: one per available core
 
   // --- Addresses: HOST:PORT, [HOST]:PORT for IPv6; port 0 picks a free one -----------------------
   std::string grpc_address = "127.0.0.1:50051";

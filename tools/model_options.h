@@ -14,7 +14,8 @@ namespace lorc {
 
 struct ModelOptions {
   std::string model;
-  std::string weights;  // f32, bf16 or int8; empty: the backend's default
+  std::string backend = "cpu";  // cpu or cuda
+  std::string weights;          // f32, bf16 or int8; empty: the backend's default
   int threads = 0;
 
   void AddTo(CLI::App& command);

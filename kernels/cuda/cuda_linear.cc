@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kLeastSize = 16;
 constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;  // what cuBLAS itself takes on Hopper
-constexpr int64_t kPairsBytes = int64_t{32} << 20;      // half of such a device's L2 cache
+constexpr int64_t kPairsBytes = int64_t{64} << 20;      // about such a device's cache
 constexpr uint32_t kAlignment = 16;                     // bytes, of every matrix
 
 int64_t SizeOf(int64_t rows) {
@@ -135,9 +135,8 @@ void CudaLinear::Run(const LinearArgs& args) {
   const int64_t width = weight.gated_width();
   product.y = pairs_.as<float>();
   product.y_stride = weight.rows();
-  const int64_t piece =
-      std::min(PieceRows(weight.rows()),
-               pairs_.size() / (weight.rows() * static_cast<int64_t>(sizeof(float))));
+  int64_t piece = pairs_.size() / (weight.rows() * static_cast<int64_t>(sizeof(float)));
+  if (piece < args.num_rows) piece = piece / kRowPadding * kRowPadding;
   LORC_CHECK_GT(piece, 0);
   for (int64_t row = 0; row < args.num_rows; row += piece) {
     product.num_rows = std::min(piece, args.num_rows - row);

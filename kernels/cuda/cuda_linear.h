@@ -4,8 +4,8 @@
 // of rows of one size run the same kernel, which cuBLASLt's heuristic chooses when a weight's shape
 // and a size first meet. A row's result depends on the size of its batch, not on the other rows.
 //
-// The products of a gated pair go through f32 scratch memory, a piece of rows at a time, small
-// enough to stay in the device's cache.
+// The products of a gated pair go through f32 scratch memory, a piece of rows at a time: about as
+// much as the device's cache holds.
 #pragma once
 
 #include <cublasLt.h>

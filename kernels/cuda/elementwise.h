@@ -1,5 +1,6 @@
 // The small ops of a layer on a CUDA device (contracts: ops/elementwise.h). All pointers are to
-// device memory. Rows are independent: a row's result does not depend on the others.
+// device memory, arrays start at multiples of 16 bytes. A row's result does not depend on the
+// others.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -76,7 +76,14 @@ absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Make(
                         KvCache::Make(backend, plan, config, layout, geometry,
                                       BasisType(options.weight_type), options.max_sequence_tokens));
   LORC_RETURN_IF_ERROR(backend.Reserve(LimitsOf(config, layout, options)));
+  if (!backend.has_host_memory()) {
+    LORC_ASSIGN_OR_RETURN(
+        executor->host_logits_,
+        backend.AllocateHost(int64_t{options.max_logit_rows()} * config.vocabulary_size *
+                             static_cast<int64_t>(sizeof(float))));
+  }
   LORC_RETURN_IF_ERROR(executor->WarmUp());
+  LORC_RETURN_IF_ERROR(backend.status());
   return executor;
 }
 
@@ -133,7 +140,13 @@ absl::Status ModelExecutor::Execute(std::span<const SequenceWork> batch,
   if (batch.empty()) return absl::OkStatus();
   LORC_RETURN_IF_ERROR(Forward(batch));
   Choose(batch, results);
-  return absl::OkStatus();
+  return backend_.status();
+}
+
+bool ModelExecutor::ChosenRow::NeedsLogits() const {
+  return result->status.ok() &&
+         (sampling().temperature >= kLeastTemperature || sampling().num_logprobs >= 0 ||
+          ChangesLogits(sampling(), num_generated()));
 }
 
 void ModelExecutor::Choose(std::span<const SequenceWork> batch, std::span<StepResult> results) {
@@ -146,11 +159,9 @@ void ModelExecutor::Choose(std::span<const SequenceWork> batch, std::span<StepRe
     rows_.push_back({.work = &batch[i], .result = &results[i], .own_logits = {}});
   }
   if (rows_.empty()) return;
-  const int64_t width = model_->config().vocabulary_size;
   const std::span<float> logits = model_->Logits(logit_rows_);
-  const auto row_of = [&](size_t r) { return logits.subspan(r * width, width); };
   TakeStats(logits);
-  bool changes = false;
+  bool needs_logits = false;
   for (size_t r = 0; r < rows_.size(); ++r) {
     ChosenRow& row = rows_[r];
     row.log_sum_exp = log_sum_exp_[r];
@@ -159,8 +170,20 @@ void ModelExecutor::Choose(std::span<const SequenceWork> batch, std::span<StepRe
           absl::InternalError("the model's output is not finite for this sequence");
       continue;
     }
+    row.result->token = argmax_[r];
+    needs_logits = needs_logits || row.NeedsLogits();
+  }
+  if (needs_logits) ChooseFrom(OnHost(logits));
+}
+
+void ModelExecutor::ChooseFrom(std::span<float> logits) {
+  const int64_t width = model_->config().vocabulary_size;
+  const auto row_of = [&](size_t r) { return logits.subspan(r * width, width); };
+  for (size_t r = 0; r < rows_.size(); ++r) {
+    ChosenRow& row = rows_[r];
+    if (!row.result->status.ok()) continue;
     // Reports are of the model's own distribution: they are read before it is changed.
-    const SamplingParams& sampling = *row.work->sampling;
+    const SamplingParams& sampling = row.sampling();
     const bool change = ChangesLogits(sampling, row.num_generated());
     if (sampling.num_logprobs > 0) {
       row.result->top = TopLogprobs(row_of(r), row.log_sum_exp, sampling.num_logprobs);
@@ -170,16 +193,17 @@ void ModelExecutor::Choose(std::span<const SequenceWork> batch, std::span<StepRe
     }
     if (change) {
       ChangeLogits(sampling, row.work->tokens, row.work->num_prompt_tokens, row_of(r));
+      const Largest largest = FindLargest(row_of(r));
+      argmax_[r] = largest.token;
+      max_[r] = largest.logit;
     }
-    changes = changes || change;
   }
-  if (changes) TakeStats(logits);
 
   const int64_t num_blocks = (width + kWeightBlock - 1) / kWeightBlock;
   block_sums_.resize(rows_.size() * num_blocks);
   scale_.resize(rows_.size());
   for (size_t r = 0; r < rows_.size(); ++r) {
-    const float temperature = rows_[r].work->sampling->temperature;
+    const float temperature = rows_[r].sampling().temperature;
     const bool draws =
         temperature >= kLeastTemperature && rows_[r].result->status.ok() && std::isfinite(max_[r]);
     scale_[r] = draws ? 1.0f / temperature : 0.0f;
@@ -191,16 +215,22 @@ void ModelExecutor::Choose(std::span<const SequenceWork> batch, std::span<StepRe
     if (!row.result->status.ok()) continue;
     TokenId token = argmax_[r];
     if (scale_[r] != 0) {
-      token = Draw(*row.work->sampling, row_of(r),
+      token = Draw(row.sampling(), row_of(r),
                    std::span(block_sums_).subspan(r * num_blocks, num_blocks), 1.0f,
-                   UniformAt(row.work->sampling->seed, row.num_generated()));
+                   UniformAt(row.sampling().seed, row.num_generated()));
     }
     row.result->token = token;
-    if (row.work->sampling->num_logprobs >= 0) {
+    if (row.sampling().num_logprobs >= 0) {
       const float logit = row.own_logits.empty() ? row_of(r)[token] : row.own_logits[token];
       row.result->chosen = {token, logit - row.log_sum_exp};
     }
   }
+}
+
+std::span<float> ModelExecutor::OnHost(std::span<float> logits) {
+  if (backend_.has_host_memory()) return logits;
+  backend_.CopyOut(host_logits_.data(), logits.data(), static_cast<int64_t>(logits.size_bytes()));
+  return {host_logits_.as<float>(), logits.size()};
 }
 
 void ModelExecutor::TakeStats(std::span<const float> logits) {
@@ -223,8 +253,9 @@ absl::Status ModelExecutor::Score(const SequenceWork& work, std::span<float> out
     const int64_t num_rows = std::min<int64_t>(model_->max_logit_rows(), work.count - begin);
     logit_rows_.resize(num_rows);
     for (int64_t r = 0; r < num_rows; ++r) logit_rows_[r] = static_cast<int32_t>(begin + r);
-    const std::span<const float> logits = model_->Logits(logit_rows_);
-    TakeStats(logits);
+    const std::span<float> device_logits = model_->Logits(logit_rows_);
+    TakeStats(device_logits);
+    const std::span<const float> logits = OnHost(device_logits);
     if (!best.empty()) std::copy_n(argmax_.begin(), num_rows, best.begin() + begin);
     for (int64_t r = 0; r < num_rows; ++r) {
       const int64_t next = work.first + begin + r + 1;
@@ -232,12 +263,13 @@ absl::Status ModelExecutor::Score(const SequenceWork& work, std::span<float> out
                            ? logits[r * width + work.tokens[next]] - log_sum_exp_[r]
                            : 0.0f;
       if (!std::isfinite(out[begin + r])) {
+        LORC_RETURN_IF_ERROR(backend_.status());
         return absl::InternalError(
             absl::StrCat("the model's output is not finite at position ", work.first + begin + r));
       }
     }
   }
-  return absl::OkStatus();
+  return backend_.status();
 }
 
 }  // namespace lorc

@@ -64,27 +64,36 @@ class ModelExecutor final : public Executor {
     std::vector<float>
         own_logits;  // kept where they change before the choice and are reported after it
 
+    const SamplingParams& sampling() const { return *work->sampling; }
     int64_t num_generated() const { return std::ssize(work->tokens) - work->num_prompt_tokens; }
+    // Whether the choice or its report takes more than where the largest logit is.
+    bool NeedsLogits() const;
   };
 
   // Runs the batch's rows through the model. INTERNAL where the batch breaks the step's contract.
   absl::Status Forward(std::span<const SequenceWork> batch);
   absl::Status WarmUp();
   void Choose(std::span<const SequenceWork> batch, std::span<StepResult> results);
+  // For rows of which some need more than their largest logit. `logits` [rows, V] are changed.
+  void ChooseFrom(std::span<float> logits);
   void TakeStats(std::span<const float> logits);
+  // The model's logits where the program can read and change them.
+  std::span<float> OnHost(std::span<float> logits);
 
   Backend& backend_;
   const ExecutorOptions options_;
   std::unique_ptr<LlamaModel> model_;
   std::unique_ptr<KvCache> cache_;
+  Buffer host_logits_;  // [max_logit_rows, V]; empty where the backend's memory is the program's
 
-  // Of the step that runs; kept for their memory.
+  // Of the step that runs; kept for their memory. Of the next four, [r] belongs to rows_[r].
   std::vector<int32_t> tokens_;
   std::vector<SequenceSpan> spans_;
   std::vector<int32_t> logit_rows_;
   std::vector<ChosenRow> rows_;
   std::vector<int32_t> argmax_;
-  std::vector<float> max_, log_sum_exp_, scale_, block_sums_;
+  std::vector<float> max_, log_sum_exp_, scale_;
+  std::vector<float> block_sums_;
 };
 
 }  // namespace lorc

@@ -125,6 +125,12 @@ void ChangeLogits(const SamplingParams& params, std::span<const TokenId> known_t
   }
 }
 
+Largest FindLargest(std::span<const float> logits) {
+  LORC_CHECK(!logits.empty());
+  const auto top = std::max_element(logits.begin(), logits.end());
+  return {static_cast<TokenId>(top - logits.begin()), *top};
+}
+
 std::vector<TokenLogprob> TopLogprobs(std::span<const float> logits, float log_sum_exp,
                                       int32_t count) {
   const auto most = std::min<size_t>(std::max(count, 0), logits.size());

@@ -25,6 +25,13 @@ bool ChangesLogits(const SamplingParams& params, int64_t num_generated);
 void ChangeLogits(const SamplingParams& params, std::span<const TokenId> known_tokens,
                   int64_t num_prompt_tokens, std::span<float> logits);
 
+// The largest of logits that are not NaN, the first of equals.
+struct Largest {
+  TokenId token = kNoToken;
+  float logit = 0;
+};
+Largest FindLargest(std::span<const float> logits);
+
 // The `count` largest logits as log-probabilities given ln sum exp of all, best first, ties in
 // order of id.
 std::vector<TokenLogprob> TopLogprobs(std::span<const float> logits, float log_sum_exp,

@@ -14,6 +14,7 @@
 #include "kernels/base/check.h"
 #include "kernels/make_backend.h"
 #include "kernels/reference/reference_ops.h"
+#include "tests/kernels/backend_fixture.h"
 #include "tests/kernels/block_reader.h"
 #include "tests/kernels/kernel_test_util.h"
 #include "tests/kernels/kv_cache_cases.h"
@@ -577,38 +578,37 @@ class Fixture {
   std::vector<Sequence> sequences_;
 };
 
-// Runs `body` with the backend: on the CPU once per instruction set.
 class KvCacheTest : public testing::TestWithParam<std::pair<std::string, Case>> {
  protected:
+  // Skips, visibly, where this machine can't run the backend.
+  void SetUp() override {
+    backend_ = Make(1);
+    if (backend_ != nullptr) return;
+    ASSERT_FALSE(on_cpu()) << unavailable_;
+    GTEST_SKIP() << unavailable_;
+  }
+
   const Case& layout() const { return GetParam().second; }
   bool on_cpu() const { return GetParam().first == "cpu"; }
+  Backend& backend() { return *backend_; }
 
-  std::unique_ptr<Backend> Make(int num_threads) const {
+  std::unique_ptr<Backend> Make(int num_threads) {
     auto backend = MakeBackend(GetParam().first, num_threads);
-    if (!backend.ok()) {
-      unavailable_ = std::string(backend.status().message());
-      return nullptr;
-    }
-    return *std::move(backend);
+    if (backend.ok()) return *std::move(backend);
+    unavailable_ = backend.status();
+    return nullptr;
   }
 
-  void ForEachTarget(const std::function<void(const std::string&)>& body) const {
-    if (on_cpu()) {
-      ForEachInstructionSet(body);
-    } else {
-      body(GetParam().first);
-    }
-  }
-
-  mutable std::string unavailable_;  // why there is no backend
+ private:
+  std::unique_ptr<Backend> backend_;
+  absl::Status unavailable_;
 };
 
 TEST_P(KvCacheTest, MatchesTheReference) {
-  const auto backend = Make(2);
-  if (backend == nullptr) GTEST_SKIP() << unavailable_;
-  ForEachTarget([&](const std::string& target) {
+  const auto two_threads = on_cpu() ? Make(2) : nullptr;
+  ForEachTarget(backend(), [&](const std::string& target) {
     SCOPED_TRACE(target);
-    Fixture fixture(layout(), *backend);
+    Fixture fixture(layout(), on_cpu() ? *two_threads : backend());
     fixture.FeedAll(37);
     fixture.CheckLatents();
     fixture.CheckOutputs();
@@ -616,15 +616,13 @@ TEST_P(KvCacheTest, MatchesTheReference) {
 }
 
 TEST_P(KvCacheTest, ResultsDoNotDependOnChunksBatchOrThreads) {
-  const auto backend = Make(1);
-  if (backend == nullptr) GTEST_SKIP() << unavailable_;
-  ForEachTarget([&](const std::string& target) {
-    Fixture whole(layout(), *backend);
+  ForEachTarget(backend(), [&](const std::string& target) {
+    Fixture whole(layout(), backend());
     whole.FeedAll(1 << 20);
     for (const auto& [chunk, lag, threads] : std::vector<std::tuple<int64_t, int64_t, int>>{
              {1, 0, 1}, {7, 3, 2}, {16, 1, 3}, {64, 0, 2}}) {
       const auto other_backend = on_cpu() ? Make(threads) : nullptr;
-      Fixture other(layout(), on_cpu() ? *other_backend : *backend);
+      Fixture other(layout(), on_cpu() ? *other_backend : backend());
       other.FeedAll(chunk, lag);
       for (int s = 0; s < Fixture::kSequences; ++s) {
         ASSERT_EQ(0, std::memcmp(other.out(s).data(), whole.out(s).data(),
@@ -643,14 +641,15 @@ std::vector<std::pair<std::string, Case>> With(const std::string& backend,
   return params;
 }
 
-std::string NameOf(const testing::TestParamInfo<std::pair<std::string, Case>>& test) {
+std::string CaseName(const testing::TestParamInfo<std::pair<std::string, Case>>& test) {
   return test.param.second.name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, KvCacheTest, testing::ValuesIn(With("cpu", CpuCases())), NameOf);
+INSTANTIATE_TEST_SUITE_P(Layouts, KvCacheTest, testing::ValuesIn(With("cpu", CpuCases())),
+                         CaseName);
 #ifdef LORC_HAS_CUDA
 INSTANTIATE_TEST_SUITE_P(CudaLayouts, KvCacheTest, testing::ValuesIn(With("cuda", CudaCases())),
-                         NameOf);
+                         CaseName);
 #endif
 
 }  // namespace

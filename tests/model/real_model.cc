@@ -14,7 +14,7 @@ std::string RequiredEnvironment(const char* name) {
 
 RunningModel Run(const Checkpoint& checkpoint, const KvPlan& plan, const RunOptions& options) {
   RunningModel running;
-  auto backend = MakeCpuBackend(options.num_threads);
+  auto backend = MakeBackend(options.backend, options.num_threads);
   LORC_CHECK(backend.ok());
   running.backend = *std::move(backend);
   ExecutorOptions executor_options;

@@ -1,4 +1,4 @@
-// The real model of the tests (scripts/fetch_model.sh) on the CPU, uncompressed or under a plan.
+// The real model of the tests (scripts/fetch_model.sh), uncompressed or under a plan.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/make_backend.h"
 #include "runtime/kv/kv_layout.h"
 #include "runtime/model/model_executor.h"
 #include "runtime/tokenizer/tokenizer.h"
@@ -26,6 +26,7 @@ struct RunningModel {
 };
 
 struct RunOptions {
+  std::string backend = "cpu";  // one that this program and this machine have
   DType weight_type = DType::kF32;
   int32_t max_tokens = 1024;
   int32_t num_sequences = 1;

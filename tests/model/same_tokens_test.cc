@@ -8,10 +8,9 @@
 #include <condition_variable>
 #include <mutex>
 
-#include "runtime/compress/build_plan.h"
-#include "runtime/compress/statistics.h"
 #include "scheduler/engine.h"
 #include "tests/model/real_model.h"
+#include "tests/model/some_plans.h"
 
 namespace lorc {
 namespace {
@@ -19,20 +18,11 @@ namespace {
 constexpr int32_t kMaxTokens = 12;
 constexpr int32_t kMaxSequence = 160;
 
-std::vector<TokenId> SomeTokens(int32_t count, uint32_t state) {
-  std::vector<TokenId> tokens(count);
-  for (TokenId& token : tokens) {
-    state = state * 1664525u + 1013904223u;
-    token = static_cast<TokenId>(20 + (state >> 9) % 2000);
-  }
-  return tokens;
-}
-
 // Greedy and drawn requests of different lengths.
 Request MakeRequest(int32_t i) {
   Request request;
   request.id = std::to_string(i);
-  request.prompt = SomeTokens(1 + i * 37 % 141, i + 1);
+  request.prompt = test::SomeTokens(1 + i * 37 % 141, i + 1);
   request.max_tokens = kMaxTokens;
   if (i % 2 == 1) {
     request.sampling.temperature = 1.0f;
@@ -94,24 +84,9 @@ class SameTokensTest : public testing::TestWithParam<const char*> {
     auto opened = Checkpoint::Open(test::RequiredEnvironment("LORC_TEST_MODEL"));
     ASSERT_TRUE(opened.ok()) << opened.status();
     checkpoint_ = *std::move(opened);
-    const ModelConfig& config = checkpoint_->config();
-    plan_ = KvPlan::Full(config, SegmentType::kBf16);
-    if (std::string(GetParam()) == "full") return;
-    CompressionOptions options;  // the defaults but for rebuilt keys
-    options.keys =
-        std::string(GetParam()) == "rebuilt" ? KvLayoutKind::kRebuilt : KvLayoutKind::kDirect;
-    if (std::string(GetParam()) == "mixed") options.bytes_per_token = 3600;
-    StatisticsOptions gather;
-    gather.gradient_windows = 1;
-    const auto statistics = CollectStatistics(*checkpoint_, {SomeTokens(400, 99)}, gather, nullptr);
-    ASSERT_TRUE(statistics.ok()) << statistics.status();
-    const auto spectra = ComputeWeightSpectra(*checkpoint_, nullptr);
-    ASSERT_TRUE(spectra.ok()) << spectra.status();
-    const auto bases = ComputeBases(*checkpoint_, &*statistics, options, nullptr);
-    ASSERT_TRUE(bases.ok()) << bases.status();
-    auto built = BuildPlan(config, *spectra, *bases, options);
-    ASSERT_TRUE(built.ok()) << built.status();
-    plan_ = std::move(built->plan);
+    auto plan = test::SomePlan(*checkpoint_, GetParam());
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    plan_ = *std::move(plan);
   }
 
   static test::RunOptions Options(int32_t max_step_tokens, int32_t num_sequences,

@@ -153,6 +153,15 @@ TEST(ChangeLogitsTest, SuppressesUntilTheLeastLength) {
   EXPECT_FALSE(ChangesLogits(params, 2));
 }
 
+TEST(FindLargestTest, TheFirstOfEquals) {
+  std::vector<float> logits = RandomLogits(3);
+  logits[700] = logits[90] = logits[91] = 100.0f;
+  EXPECT_EQ(FindLargest(logits).token, 90);
+  EXPECT_EQ(FindLargest(logits).logit, 100.0f);
+  const std::vector<float> suppressed(4, -HUGE_VALF);
+  EXPECT_EQ(FindLargest(suppressed).token, 0);
+}
+
 TEST(TopLogprobsTest, BestFirstTiesById) {
   const std::vector<float> logits = {1.0f, 3.0f, 2.0f, 3.0f, -1.0f};
   const auto top = TopLogprobs(logits, 4.0f, 3);

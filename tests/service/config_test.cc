@@ -73,7 +73,7 @@ TEST(Flags, RangesAreNamed) {
   EXPECT_THAT(with("--drain-timeout", "soon"), IsInvalid({"--drain-timeout", "soon"}));
   EXPECT_THAT(with("--drain-timeout", "-1s"), IsInvalid({"--drain-timeout"}));
   EXPECT_THAT(with("--weights", "int4"), IsInvalid({"--weights", "int4", "bf16"}));
-  EXPECT_THAT(with("--backend", "cuda"), IsInvalid({"--backend", "cuda", "cpu"}));
+  EXPECT_THAT(with("--backend", "tpu"), IsInvalid({"--backend", "tpu", "cpu|cuda"}));
   EXPECT_THAT(with("--block-tokens", "24"), IsInvalid({"--block-tokens", "16, 32 or 64"}));
   EXPECT_THAT(with("--max-sequence-tokens", "1"), IsInvalid({"--max-sequence-tokens"}));
   EXPECT_THAT(with("--default-top-p", "0"), IsInvalid({"--default-top-p", "(0, 1]"}));
