@@ -11,6 +11,7 @@ namespace {
 using cuda::AttendRows;
 using cuda::kKeyTile;
 
+constexpr int64_t kPieceAlign = 256;  // of Staging
 constexpr int64_t kRunsPerTile = kKeyTile / cuda::kRunTokens;
 
 // Of the largest plan; two of them must fit at once.
@@ -59,7 +60,7 @@ absl::Status CudaAttention::Reserve(const BackendLimits& limits) {
   prompt_ = Prepared();
   LORC_CUDA_RETURN_IF_ERROR(cuda::PrepareCacheProducts());
   LORC_CUDA_RETURN_IF_ERROR(cuda::PrepareAttendTiles(static_cast<int32_t>(limits.head_dim)));
-  return staging_.Reserve(2 * PlanBytes(limits));
+  return staging_.Reserve(2 * PlanBytes(limits) + kPieceAlign);
 }
 
 void CudaAttention::Run(const AttendArgs& args) { AttendRebuilt(args, AttendRows::kAll); }
@@ -75,16 +76,14 @@ const CudaAttention::Prepared& CudaAttention::Prepare(const AttendArgs& args, At
   }
   cuda::AttendPlan& plan = prepared.plan;
   plan.Build(layer, args.sequences, which, wave_tiles_, cuda::AttendItemRows(layer.head_dim));
-  staging_.MakeRoom(PlanBytes(plan));
-  const auto send = [this]<typename T>(const std::vector<T>& values) {
-    return staging_.Send(std::span<const T>(values));
-  };
-  prepared.items = send(plan.items);
-  prepared.segments = send(plan.segments);
-  prepared.slots = send(plan.slots);
-  prepared.latent_tiles = send(plan.latent_tiles);
-  prepared.latent_runs = send(plan.latent_runs);
-  prepared.exact_runs = send(plan.exact_runs);
+  StepStaging::Parcel parcel = staging_.Begin(PlanBytes(plan));
+  prepared.items = parcel.Add(plan.items);
+  prepared.segments = parcel.Add(plan.segments);
+  prepared.slots = parcel.Add(plan.slots);
+  prepared.latent_tiles = parcel.Add(plan.latent_tiles);
+  prepared.latent_runs = parcel.Add(plan.latent_runs);
+  prepared.exact_runs = parcel.Add(plan.exact_runs);
+  staging_.Send(parcel);
   prepared.rule = rule;
   prepared.heads = heads;
   prepared.generation = staging_.Generation();

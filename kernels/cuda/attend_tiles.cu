@@ -215,109 +215,112 @@ __global__ void __launch_bounds__(kThreads)
     const uint32_t key_tile = stages + stage * 2 * C::kTileBytes;
     const uint32_t value_tile = key_tile + C::kTileBytes;
 
-    float scores[kRowTiles][kKeyTile / 8][4];
-#pragma unroll
-    for (int i = 0; i < kRowTiles; ++i) {
-#pragma unroll
-      for (auto& score : scores[i]) score[0] = score[1] = score[2] = score[3] = 0.0f;
-    }
-#pragma unroll
-    for (int kk = 0; kk < C::kDim / 16; ++kk) {
-      uint32_t a[kRowTiles][4];
+    // A warp without queries only helps to load.
+    if (warp * 16 * kRowTiles < num_queries) {
+      float scores[kRowTiles][kKeyTile / 8][4];
 #pragma unroll
       for (int i = 0; i < kRowTiles; ++i) {
-        LoadTiles(query_tile + Swizzled<kPieces>(warp * 16 * kRowTiles + 16 * i + lane % 16,
-                                                 kk * 2 + lane / 16),
-                  a[i]);
+#pragma unroll
+        for (auto& score : scores[i]) score[0] = score[1] = score[2] = score[3] = 0.0f;
       }
 #pragma unroll
-      for (int j = 0; j < kKeyTile / 16; ++j) {
-        uint32_t b[4];
-        LoadTiles(
-            key_tile + Swizzled<kPieces>(16 * j + lane / 16 * 8 + lane % 8, kk * 2 + lane / 8 % 2),
-            b);
+      for (int kk = 0; kk < C::kDim / 16; ++kk) {
+        uint32_t a[kRowTiles][4];
 #pragma unroll
         for (int i = 0; i < kRowTiles; ++i) {
-          MultiplyAdd(scores[i][2 * j], a[i], b[0], b[1]);
-          MultiplyAdd(scores[i][2 * j + 1], a[i], b[2], b[3]);
+          LoadTiles(query_tile + Swizzled<kPieces>(warp * 16 * kRowTiles + 16 * i + lane % 16,
+                                                   kk * 2 + lane / 16),
+                    a[i]);
         }
-      }
-    }
-
-    const int first_key = visit.tile * kKeyTile;
-    if (first_key + kKeyTile - 1 > first_position || !rule.ReadsAll(visit)) {
 #pragma unroll
-      for (int j = 0; j < kKeyTile / 8; ++j) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const int key = first_key + 8 * j + lane % 4 * 2 + e;
-          const int key_block = key / args.frame.block_tokens;
+        for (int j = 0; j < kKeyTile / 16; ++j) {
+          uint32_t b[4];
+          LoadTiles(key_tile +
+                        Swizzled<kPieces>(16 * j + lane / 16 * 8 + lane % 8, kk * 2 + lane / 8 % 2),
+                    b);
 #pragma unroll
           for (int i = 0; i < kRowTiles; ++i) {
+            MultiplyAdd(scores[i][2 * j], a[i], b[0], b[1]);
+            MultiplyAdd(scores[i][2 * j + 1], a[i], b[2], b[3]);
+          }
+        }
+      }
+
+      const int first_key = visit.tile * kKeyTile;
+      if (first_key + kKeyTile - 1 > first_position || !rule.ReadsAll(visit)) {
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
-              const int block = position[i][half] / args.frame.block_tokens;
-              const bool exact =
-                  key_block < args.prefix_blocks || block - key_block < args.window_blocks;
-              if (key > position[i][half] || exact == visit.latent) {
-                scores[i][j][2 * half + e] = -INFINITY;
+        for (int j = 0; j < kKeyTile / 8; ++j) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            const int key = first_key + 8 * j + lane % 4 * 2 + e;
+            const int key_block = key / args.frame.block_tokens;
+#pragma unroll
+            for (int i = 0; i < kRowTiles; ++i) {
+#pragma unroll
+              for (int half = 0; half < 2; ++half) {
+                const int block = position[i][half] / args.frame.block_tokens;
+                const bool exact =
+                    key_block < args.prefix_blocks || block - key_block < args.window_blocks;
+                if (key > position[i][half] || exact == visit.latent) {
+                  scores[i][j][2 * half + e] = -INFINITY;
+                }
               }
             }
           }
         }
       }
-    }
 
-#pragma unroll
-    for (int i = 0; i < kRowTiles; ++i) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float top = -INFINITY;
-#pragma unroll
-        for (const auto& score : scores[i]) {
-          top = fmaxf(top, fmaxf(score[2 * half], score[2 * half + 1]));
-        }
-        top = fmaxf(maximum[i][half], RowMax(top));
-        // The difference, not that of the products: it is 0 where nothing new is larger.
-        const float keep = top == -INFINITY ? 1.0f : Exp2((maximum[i][half] - top) * scale);
-        const float base = top == -INFINITY ? 0.0f : top * scale;
-        maximum[i][half] = top;
-        float added = 0.0f;
-#pragma unroll
-        for (auto& score : scores[i]) {
-          score[2 * half] = Exp2(fmaf(score[2 * half], scale, -base));
-          score[2 * half + 1] = Exp2(fmaf(score[2 * half + 1], scale, -base));
-          added += score[2 * half] + score[2 * half + 1];
-        }
-        sum[i][half] = sum[i][half] * keep + RowSum(added);
-#pragma unroll
-        for (auto& o : out[i]) {
-          o[2 * half] *= keep;
-          o[2 * half + 1] *= keep;
-        }
-      }
-    }
-
-#pragma unroll
-    for (int kk = 0; kk < kKeyTile / 16; ++kk) {
-      uint32_t a[kRowTiles][4];
 #pragma unroll
       for (int i = 0; i < kRowTiles; ++i) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const float* from = &scores[i][2 * kk + e / 2][e % 2 * 2];
-          a[i][e] = PackBf16(from[0], from[1]);
+        for (int half = 0; half < 2; ++half) {
+          float top = -INFINITY;
+#pragma unroll
+          for (const auto& score : scores[i]) {
+            top = fmaxf(top, fmaxf(score[2 * half], score[2 * half + 1]));
+          }
+          top = fmaxf(maximum[i][half], RowMax(top));
+          // The difference, not that of the products: it is 0 where nothing new is larger.
+          const float keep = top == -INFINITY ? 1.0f : Exp2((maximum[i][half] - top) * scale);
+          const float base = top == -INFINITY ? 0.0f : top * scale;
+          maximum[i][half] = top;
+          float added = 0.0f;
+#pragma unroll
+          for (auto& score : scores[i]) {
+            score[2 * half] = Exp2(fmaf(score[2 * half], scale, -base));
+            score[2 * half + 1] = Exp2(fmaf(score[2 * half + 1], scale, -base));
+            added += score[2 * half] + score[2 * half + 1];
+          }
+          sum[i][half] = sum[i][half] * keep + RowSum(added);
+#pragma unroll
+          for (auto& o : out[i]) {
+            o[2 * half] *= keep;
+            o[2 * half + 1] *= keep;
+          }
         }
       }
+
 #pragma unroll
-      for (int j = 0; j < C::kDim / 16; ++j) {
-        uint32_t b[4];
-        LoadTilesTransposed(value_tile + Swizzled<kPieces>(16 * kk + lane % 16, 2 * j + lane / 16),
-                            b);
+      for (int kk = 0; kk < kKeyTile / 16; ++kk) {
+        uint32_t a[kRowTiles][4];
 #pragma unroll
         for (int i = 0; i < kRowTiles; ++i) {
-          MultiplyAdd(out[i][2 * j], a[i], b[0], b[1]);
-          MultiplyAdd(out[i][2 * j + 1], a[i], b[2], b[3]);
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            const float* from = &scores[i][2 * kk + e / 2][e % 2 * 2];
+            a[i][e] = PackBf16(from[0], from[1]);
+          }
+        }
+#pragma unroll
+        for (int j = 0; j < C::kDim / 16; ++j) {
+          uint32_t b[4];
+          LoadTilesTransposed(
+              value_tile + Swizzled<kPieces>(16 * kk + lane % 16, 2 * j + lane / 16), b);
+#pragma unroll
+          for (int i = 0; i < kRowTiles; ++i) {
+            MultiplyAdd(out[i][2 * j], a[i], b[0], b[1]);
+            MultiplyAdd(out[i][2 * j + 1], a[i], b[2], b[3]);
+          }
         }
       }
     }

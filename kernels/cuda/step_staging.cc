@@ -2,15 +2,12 @@
 
 #include <utility>
 
-#include "kernels/base/check.h"
-
 namespace lorc {
 
 absl::Status StepStaging::Reserve(int64_t size_bytes) {
   auto event = MakeCudaEvent();
   if (!event.ok()) return event.status();
   sent_ = *std::move(event);
-  used_ = 0;
   ++generation_;
   return staging_.Reserve(size_bytes, &context_.memory());
 }
@@ -23,10 +20,20 @@ int64_t StepStaging::Generation() {
   return generation_;
 }
 
-void StepStaging::MakeRoom(int64_t size_bytes) {
-  if (used_ + size_bytes > staging_.size()) Restart();
-  LORC_CHECK_LE(size_bytes, staging_.size());
-  used_ += size_bytes;
+StepStaging::Parcel StepStaging::Begin(int64_t size_bytes) {
+  Staging::Piece piece = staging_.Take(size_bytes);
+  if (piece.host == nullptr && size_bytes > 0) {
+    Restart();
+    piece = staging_.Take(size_bytes);
+    LORC_CHECK(piece.host != nullptr);
+  }
+  return Parcel(piece);
+}
+
+void StepStaging::Send(const Parcel& parcel) {
+  if (parcel.used_ == 0) return;
+  context_.Check(Staging::Send(parcel.piece_, context_.stream()), "cudaMemcpyAsync");
+  context_.Check(cudaEventRecord(sent_.get(), context_.stream()), "cudaEventRecord");
 }
 
 void StepStaging::Restart() {
@@ -34,13 +41,7 @@ void StepStaging::Restart() {
   // stream, after the kernels that read it.
   context_.Check(cudaEventSynchronize(sent_.get()), "cudaEventSynchronize");
   staging_.Restart();
-  used_ = 0;
   ++generation_;
-}
-
-void StepStaging::Send(const Staging::Piece& piece) {
-  context_.Check(Staging::Send(piece, context_.stream()), "cudaMemcpyAsync");
-  context_.Check(cudaEventRecord(sent_.get(), context_.stream()), "cudaEventRecord");
 }
 
 }  // namespace lorc

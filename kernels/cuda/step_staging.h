@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "kernels/base/check.h"
 #include "kernels/cuda/cuda_context.h"
 #include "kernels/cuda/staging.h"
 #include "kernels/cuda/stream.h"
@@ -19,37 +21,49 @@ class StepStaging {
 
   absl::Status Reserve(int64_t size_bytes);
 
-  // Counts what has been sent and is gone: pieces sent while it was another number must not be
-  // used. Asking forgets the steps before the context's.
+  // Changes where memory is used anew: what was sent while it was another number must not be used.
+  // Asking in a new step of the context's forgets the steps before.
   int64_t Generation();
 
-  // Makes room for pieces of so many bytes in all (each counts as Bytes<T>(count)).
-  void MakeRoom(int64_t size_bytes);
-
+  // Bytes of a list in a parcel.
   template <typename T>
   static constexpr int64_t Bytes(int64_t count) {
-    return (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
+    return (count * static_cast<int64_t>(sizeof(T)) + 15) / 16 * 16;
   }
 
-  // A copy of `values` in device memory, for kernels queued from now on.
-  template <typename T>
-  const T* Send(std::span<const T> values) {
-    if (values.empty()) return nullptr;
-    const Staging::Piece piece = staging_.Take(static_cast<int64_t>(values.size_bytes()));
-    LORC_CHECK(piece.host != nullptr);
-    std::memcpy(piece.host, values.data(), values.size_bytes());
-    Send(piece);
-    return reinterpret_cast<const T*>(piece.device);
-  }
+  // Lists that go to the device together: one copy.
+  class Parcel {
+   public:
+    // Where the list will lie in device memory; nullptr for an empty one.
+    template <typename T>
+    const T* Add(const std::vector<T>& values) {
+      if (values.empty()) return nullptr;
+      const int64_t at = used_;
+      used_ += Bytes<T>(std::ssize(values));
+      LORC_CHECK_LE(used_, piece_.size_bytes);
+      std::memcpy(piece_.host + at, values.data(), values.size() * sizeof(T));
+      return reinterpret_cast<const T*>(piece_.device + at);
+    }
+
+   private:
+    friend class StepStaging;
+    explicit Parcel(const Staging::Piece& piece) : piece_(piece) {}
+
+    Staging::Piece piece_;
+    int64_t used_ = 0;
+  };
+
+  // Room for lists of so many Bytes in all.
+  Parcel Begin(int64_t size_bytes);
+  // Queues the copy.
+  void Send(const Parcel& parcel);
 
  private:
-  void Send(const Staging::Piece& piece);
   void Restart();
 
   CudaContext& context_;
   Staging staging_;
   CudaEvent sent_;
-  int64_t used_ = 0;
   int64_t step_ = -1;
   int64_t generation_ = 0;
 };

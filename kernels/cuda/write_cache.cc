@@ -61,10 +61,12 @@ void CudaCacheWriter::Prepare(const WriteCacheArgs& args) {
   const auto rule = cuda::BlockRule::Of(*args.layer);
   if (staging_.Generation() == generation_ && rule == rule_) return;
   plan_.Build(*args.layer, args.sequences);
-  staging_.MakeRoom(StepStaging::Bytes<cuda::WriteRun>(std::ssize(plan_.exact)) +
-                    StepStaging::Bytes<cuda::WriteRun>(std::ssize(plan_.latent)));
-  exact_runs_ = staging_.Send(std::span<const cuda::WriteRun>(plan_.exact));
-  latent_runs_ = staging_.Send(std::span<const cuda::WriteRun>(plan_.latent));
+  StepStaging::Parcel parcel =
+      staging_.Begin(StepStaging::Bytes<cuda::WriteRun>(std::ssize(plan_.exact)) +
+                     StepStaging::Bytes<cuda::WriteRun>(std::ssize(plan_.latent)));
+  exact_runs_ = parcel.Add(plan_.exact);
+  latent_runs_ = parcel.Add(plan_.latent);
+  staging_.Send(parcel);
   rule_ = rule;
   generation_ = staging_.Generation();
 }
