@@ -66,8 +66,7 @@ std::string BudgetOrigin(const CacheSize& size) {
   if (!size.budget_is_default) return "as configured";
   return absl::StrCat("default: what is left after a margin of ",
                       RoundedBytes(MemoryMargin(size.available.bytes)), ", at most what ",
-                      size.step.max_sequences,
-                      " of the longest requests use",
+                      size.step.max_sequences, " of the longest requests use",
                       size.available.device ? "" : ", at most 4 GiB or one request");
 }
 

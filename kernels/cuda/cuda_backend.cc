@@ -174,12 +174,14 @@ class CudaBackend final : public Backend {
 
   void WriteCache(const WriteCacheArgs& args) override {
     if (args.sequences.empty()) return;
+    LORC_CHECK_EQ(std::ssize(args.sequences), context_->step().num_sequences);
     context_->MakeCurrent();
     cache_writer_.Run(args);
   }
 
   void Attend(const AttendArgs& args) override {
     if (args.sequences.empty()) return;
+    LORC_CHECK_EQ(std::ssize(args.sequences), context_->step().num_sequences);
     context_->MakeCurrent();
     attention_.Run(args);
   }

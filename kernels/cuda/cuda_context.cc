@@ -65,13 +65,18 @@ absl::StatusOr<std::unique_ptr<CudaContext>> CudaContext::Make(int device) {
   std::unique_ptr<CudaContext> context(new CudaContext(device));
   LORC_CUDA_RETURN_IF_ERROR(cudaSetDevice(device));
   LORC_CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&context->properties_, device));
+  const cudaDeviceProp& found = context->properties_;
+  const std::string has =
+      absl::StrCat(found.name, " has compute capability ", found.major, ".", found.minor);
+  if (found.major < 8) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(has, "; the CUDA backend needs an NVIDIA GPU of 8.0 or later"));
+  }
   const cudaError_t code = CheckDeviceCode();
   if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction) {
     return absl::FailedPreconditionError(absl::StrCat(
-        context->properties_.name, " has compute capability ", context->properties_.major, ".",
-        context->properties_.minor,
-        ", which this program was not built for; build it with -DCMAKE_CUDA_ARCHITECTURES=",
-        context->properties_.major, context->properties_.minor));
+        has, ", which this program was not built for; build it with -DCMAKE_CUDA_ARCHITECTURES=",
+        found.major, found.minor));
   }
   LORC_CUDA_RETURN_IF_ERROR(code);
   auto stream = MakeCudaStream();

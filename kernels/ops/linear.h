@@ -1,8 +1,9 @@
 // Products with a weight: y = x W^T, y += x W^T, or the gated pair of a LLaMA feed-forward layer.
 //
 // Rows are independent: a row's result does not depend on the other rows' numbers nor on its place
-// among them, and on the CPU not on how many they are, bit for bit: a request's tokens do not depend
-// on its batch. On a GPU a row's rounding depends on the size of the batch (cuda/cuda_linear.h).
+// among them, and on the CPU not on how many they are, bit for bit: a request's tokens do not
+// depend on its batch. On a GPU a row's rounding depends on the size of the batch
+// (cuda/cuda_linear.h).
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,9 @@
-// Tokens per second of the CPU runtime on a real model: prefill, decode alone and in batches, short
+// Tokens per second of the runtime on a real model: prefill, decode alone and in batches, short
 // and long contexts, full cache and plans. Prints medians; the times of one point are taken one
 // after the other.
 //
-//   speed MODEL [--weights f32|bf16|int8] [--threads N] [--plan FILE]... [--points
-//   prefill,decode1,decode32,long]
+//   speed MODEL [--backend cpu|cuda] [--weights f32|bf16|int8] [--threads N] [--plan FILE]...
+//     [--points prefill,decode1,decode32,long]
 
 #include <algorithm>
 #include <cstdio>
@@ -14,7 +14,7 @@
 #include <CLI/CLI.hpp>
 
 #include "absl/strings/str_format.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/make_backend.h"
 #include "runtime/compress/offline_model.h"
 #include "runtime/kv/plan_file.h"
 #include "runtime/model/local_sequences.h"
@@ -147,9 +147,10 @@ absl::StatusOr<double> Measure(Backend& backend, const Checkpoint& checkpoint, c
   return Median(rates);
 }
 
-absl::Status Run(const std::string& model, const std::string& weights, int threads,
-                 const std::vector<std::string>& plans, const std::vector<std::string>& points) {
-  LORC_ASSIGN_OR_RETURN(const auto backend, MakeCpuBackend(threads));
+absl::Status Run(const std::string& model, const std::string& backend_name,
+                 const std::string& weights, int threads, const std::vector<std::string>& plans,
+                 const std::vector<std::string>& points) {
+  LORC_ASSIGN_OR_RETURN(const auto backend, MakeBackend(backend_name, threads));
   LORC_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(model));
   const DType type = DTypeFromName(weights).value_or(DType::kBf16);
   std::printf("%s; %s weights\n", backend->description().c_str(), Name(type));
@@ -174,20 +175,22 @@ absl::Status Run(const std::string& model, const std::string& weights, int threa
 }  // namespace lorc
 
 int main(int argc, char** argv) {
-  CLI::App app("Tokens per second of the CPU runtime");
+  CLI::App app("Tokens per second of the runtime");
   std::string model;
+  std::string backend = "cpu";
   std::string weights = "bf16";
   int threads = 0;
   std::vector<std::string> plans;
   std::vector<std::string> points = {"prefill", "decode1", "decode1_512", "decode32"};
   app.add_option("MODEL", model)->required();
+  app.add_option("--backend", backend);
   app.add_option("--weights", weights);
   app.add_option("--threads", threads);
   app.add_option("--plan", plans);
   app.add_flag("--cpu-clock", lorc::cpu_clock);
   app.add_option("--points", points)->delimiter(',');
   CLI11_PARSE(app, argc, argv);
-  const absl::Status status = lorc::Run(model, weights, threads, plans, points);
+  const absl::Status status = lorc::Run(model, backend, weights, threads, plans, points);
   if (!status.ok()) std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
   return status.ok() ? 0 : 1;
 }

@@ -2,6 +2,7 @@
 // calibration has not seen.
 #include <gtest/gtest.h>
 
+#include "kernels/cpu/cpu_backend.h"
 #include "runtime/compress/compress.h"
 #include "runtime/compress/sample_text.h"
 #include "tests/compress/held_out_text.h"
