@@ -1,0 +1,198 @@
+#include "kernels/cuda/decode_out.h"
+
+#include "kernels/cuda/fragments.cuh"
+
+namespace lorc::cuda {
+namespace {
+
+constexpr int kCombineThreads = 128;
+
+// A CTA per row and head. Bound: the partial results, once.
+__global__ void __launch_bounds__(kCombineThreads)
+    CombineKernel(const __grid_constant__ CombineParams p) {
+  const RowSlots slots = p.rows[blockIdx.x];
+  const int head = blockIdx.y;
+  // Where this head's partial results of a slot are.
+  int64_t latent_row = 0, latent_step = 0, exact_row = 0, exact_step = 0;
+  if (p.latent.state != nullptr) {
+    const int tiles = (p.latent_heads + p.latent_tile_rows - 1) / p.latent_tile_rows;
+    const int in_group = head % p.latent_heads;
+    const int tile = head / p.latent_heads * tiles + in_group / p.latent_tile_rows;
+    latent_row = static_cast<int64_t>(tile) * p.latent_tile_rows + in_group % p.latent_tile_rows;
+    latent_step = static_cast<int64_t>(p.latent_tiles) * p.latent_tile_rows;
+  }
+  if (p.exact.state != nullptr) {
+    exact_row = static_cast<int64_t>(head / p.heads_per_kv) * 16 + head % p.heads_per_kv;
+    exact_step = static_cast<int64_t>(p.num_heads / p.heads_per_kv) * 16;
+  }
+  float maximum = -INFINITY;
+  for (int s = slots.latent_begin; s < slots.latent_end; ++s) {
+    maximum = fmaxf(maximum, p.latent.state[s * latent_step + latent_row].x);
+  }
+  for (int s = slots.exact_begin; s < slots.exact_end; ++s) {
+    maximum = fmaxf(maximum, p.exact.state[s * exact_step + exact_row].x);
+  }
+  float sum = 0;
+  for (int s = slots.latent_begin; s < slots.latent_end; ++s) {
+    const float2 state = p.latent.state[s * latent_step + latent_row];
+    sum += state.y * exp2f(state.x - maximum);
+  }
+  for (int s = slots.exact_begin; s < slots.exact_end; ++s) {
+    const float2 state = p.exact.state[s * exact_step + exact_row];
+    sum += state.y * exp2f(state.x - maximum);
+  }
+  const float inverse = 1.0f / sum;
+  // Two columns a thread at a time.
+  const auto gather = [&](const Partials& from, int begin, int end, int64_t row, int64_t step,
+                          int column) {
+    float2 total = make_float2(0, 0);
+    for (int s = begin; s < end; ++s) {
+      const int64_t at = s * step + row;
+      const float weight = exp2f(from.state[at].x - maximum) * inverse;
+      const float2 value = *reinterpret_cast<const float2*>(from.out + at * from.width + column);
+      total.x += weight * value.x;
+      total.y += weight * value.y;
+    }
+    return total;
+  };
+  const int64_t own = static_cast<int64_t>(blockIdx.x) * p.num_heads + head;
+  if (p.latents != nullptr) {
+    auto* const to = static_cast<uint32_t*>(p.latents) + own * p.latent.width / 2;
+    for (int i = threadIdx.x; i < p.latent.width / 2; i += kCombineThreads) {
+      const float2 total =
+          gather(p.latent, slots.latent_begin, slots.latent_end, latent_row, latent_step, 2 * i);
+      to[i] = Pack<true>(total.x, total.y);
+    }
+    float* const exact = p.exact_out + own * p.head_dim;
+    for (int i = threadIdx.x; i < p.head_dim / 2; i += kCombineThreads) {
+      const float2 total =
+          gather(p.exact, slots.exact_begin, slots.exact_end, exact_row, exact_step, 2 * i);
+      *reinterpret_cast<float2*>(exact + 2 * i) = total;
+    }
+    return;
+  }
+  const int64_t to = (static_cast<int64_t>(slots.row) * p.num_heads + head) * p.head_dim;
+  // A group's columns are its heads' values, one after the other.
+  const int kv_in_group = p.latent.state == nullptr ? 0 : head % p.latent_heads / p.heads_per_kv;
+  for (int i = threadIdx.x; i < p.head_dim / 2; i += kCombineThreads) {
+    float2 total = make_float2(0, 0);
+    if (p.latent.state != nullptr) {
+      total = gather(p.latent, slots.latent_begin, slots.latent_end, latent_row, latent_step,
+                     kv_in_group * p.head_dim + 2 * i);
+    }
+    if (p.exact.state != nullptr) {
+      const float2 more =
+          gather(p.exact, slots.exact_begin, slots.exact_end, exact_row, exact_step, 2 * i);
+      total.x += more.x;
+      total.y += more.y;
+    }
+    if (p.out_bf16) {
+      static_cast<uint32_t*>(p.out)[(to + 2 * i) / 2] = Pack<true>(total.x, total.y);
+    } else {
+      *reinterpret_cast<float2*>(static_cast<float*>(p.out) + to + 2 * i) = total;
+    }
+  }
+}
+
+constexpr int kTileRows = 32;
+
+// A CTA: 32 pairs (row, head of one KV head), 16 columns per warp.
+__global__ void __launch_bounds__(256) DecodeValuesKernel(
+    const __grid_constant__ DecodeValuesParams p) {
+  extern __shared__ __align__(128) std::byte memory[];
+  auto* const latents = reinterpret_cast<__nv_bfloat16*>(memory);  // [32][rank + 8]
+  const int stride = p.rank + 8;
+  const int lane = threadIdx.x % 32;
+  const int warp = threadIdx.x / 32;
+  const int kv_head = blockIdx.y;
+  const int first = blockIdx.x * kTileRows;
+  const int num_rows = p.num_rows * p.heads_per_kv;
+  const int pieces = p.rank / 8;
+  for (int i = threadIdx.x; i < kTileRows * pieces; i += blockDim.x) {
+    const int index = first + i / pieces;
+    const bool there = index < num_rows;
+    const int64_t row = there ? static_cast<int64_t>(index / p.heads_per_kv) * p.num_heads +
+                                    kv_head * p.heads_per_kv + index % p.heads_per_kv
+                              : 0;
+    CopyAsync16(latents + i / pieces * stride + i % pieces * 8,
+                static_cast<const __nv_bfloat16*>(p.latents) + row * p.rank + i % pieces * 8,
+                there);
+  }
+  CommitCopies();
+  WaitForCopies<0>();
+  __syncthreads();
+  float out[2][2][4] = {};
+  const int tiles = p.head_dim / 16;
+  for (int tile = warp; tile < tiles; tile += blockDim.x / 32) {
+    const uint4* from = p.decoder +
+                        (static_cast<int64_t>(kv_head) * (p.rank / 16) * tiles + tile) * 32 + lane;
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) out[m][n][i] = 0;
+      }
+    }
+#pragma unroll 4
+    for (int k = 0; k < p.rank / 16; ++k) {
+      const uint4 b = __ldg(from + static_cast<int64_t>(k) * tiles * 32);
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+        uint32_t a[4];
+        LoadMatrix4(a, latents + (16 * m + lane % 16) * stride + 16 * k + lane / 16 * 8);
+        Mma<true>(out[m][0], a, b.x, b.y);
+        Mma<true>(out[m][1], a, b.z, b.w);
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+      for (int upper = 0; upper < 2; ++upper) {
+        const int index = first + 16 * m + 8 * upper + lane / 4;
+        if (index >= num_rows) continue;
+        const int row = index / p.heads_per_kv;
+        const int head = kv_head * p.heads_per_kv + index % p.heads_per_kv;
+        const int64_t own = (static_cast<int64_t>(row) * p.num_heads + head) * p.head_dim;
+        const int64_t to =
+            (static_cast<int64_t>(p.rows[row].row) * p.num_heads + head) * p.head_dim;
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          const int column = 16 * tile + 8 * n + 2 * (lane % 4);
+          const float2 exact = *reinterpret_cast<const float2*>(p.exact_out + own + column);
+          const float low = out[m][n][2 * upper] + exact.x;
+          const float high = out[m][n][2 * upper + 1] + exact.y;
+          if (p.out_bf16) {
+            static_cast<uint32_t*>(p.out)[(to + column) / 2] = Pack<true>(low, high);
+          } else {
+            *reinterpret_cast<float2*>(static_cast<float*>(p.out) + to + column) =
+                make_float2(low, high);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+cudaError_t LaunchCombine(const CombineParams& params, cudaStream_t stream) {
+  if (params.num_rows == 0) return cudaSuccess;
+  CombineKernel<<<dim3(params.num_rows, params.num_heads), kCombineThreads, 0, stream>>>(params);
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchDecodeValues(const DecodeValuesParams& params, cudaStream_t stream) {
+  const int rows = params.num_rows * params.heads_per_kv;
+  if (rows == 0) return cudaSuccess;
+  const int warps = params.head_dim / 16 < 8 ? params.head_dim / 16 : 8;
+  const int bytes = kTileRows * (params.rank + 8) * 2;
+  const cudaError_t error =
+      cudaFuncSetAttribute(DecodeValuesKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (error != cudaSuccess) return error;
+  const dim3 grid((rows + kTileRows - 1) / kTileRows, params.num_heads / params.heads_per_kv);
+  DecodeValuesKernel<<<grid, warps * 32, bytes, stream>>>(params);
+  return cudaGetLastError();
+}
+
+}  // namespace lorc::cuda
