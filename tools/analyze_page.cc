@@ -9,16 +9,13 @@
 #include "absl/strings/str_format.h"
 #include "tools/report/heat_map.h"
 #include "tools/report/html_page.h"
+#include "tools/report/number_text.h"
 #include "tools/report/svg_chart.h"
 
 namespace lorc {
 namespace {
 
 constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();  // is not drawn
-
-std::string Percent(double share) {
-  return absl::StrCat(absl::SixDigits(std::round(share * 1e6) / 1e4), " %");
-}
 
 std::string PowerOfTen(double exponent) {
   return absl::StrFormat("%.3g", std::pow(10.0, exponent));
@@ -63,7 +60,7 @@ void AddTexts(const AnalyzeReport& report, HtmlPage* page) {
   for (const NamedTensor& tensor : kTensors) header.push_back(absl::StrCat("NER, ", tensor.name));
   if (texts[0].perplexity > 0) header.emplace_back("perplexity");
   for (const Truncation& truncation : texts[0].truncations) {
-    header.push_back(absl::StrCat("ND-PPL at ", Percent(truncation.level)));
+    header.push_back(absl::StrCat("ND-PPL at ", PlainPercent(truncation.level)));
   }
   std::vector<std::vector<std::string>> rows;
   for (const TextAnalysis& text : texts) {
@@ -173,7 +170,7 @@ HeatMap SpectrumMap(const TextAnalysis& text, const NamedTensor& tensor) {
     std::string tooltip =
         absl::StrFormat("layer %d: effective rank %.1f", l, spectrum.effective_rank);
     for (size_t i = 0; i < kEnergyShares.size(); ++i) {
-      absl::StrAppend(&tooltip, "\n", Percent(kEnergyShares[i]), " of the energy in ",
+      absl::StrAppend(&tooltip, "\n", PlainPercent(kEnergyShares[i]), " of the energy in ",
                       spectrum.energy_ranks[i]);
     }
     map.tooltips.push_back(std::move(tooltip));
@@ -185,7 +182,7 @@ HeatMap SpectrumMap(const TextAnalysis& text, const NamedTensor& tensor) {
 Chart EnergyRanks(const TextAnalysis& text) {
   constexpr size_t kShare = 1;
   Chart chart;
-  chart.title = absl::StrCat("Directions that hold ", Percent(kEnergyShares[kShare]),
+  chart.title = absl::StrCat("Directions that hold ", PlainPercent(kEnergyShares[kShare]),
                              " of the energy: ", text.name);
   chart.x.title = "layer";
   chart.y.title = "directions";
@@ -250,7 +247,7 @@ Chart LossByShare(const AnalyzeReport& report) {
   Chart chart;
   chart.title = "Predicted loss by share kept, all layers";
   chart.x.title = "share of the numbers that each layer keeps";
-  chart.x.format = Percent;
+  chart.x.format = PlainPercent;
   chart.y.title = "nats per token";
   chart.y.scale = AxisScale::kLog;
   const auto width = static_cast<size_t>(report.analysis.kv_width);
@@ -344,7 +341,7 @@ void PutOnAxis(const std::vector<std::pair<ChartPoint*, const Truncation*>>& poi
   }
   const double offset = most > 1 ? 1 : 0;
   if (offset > 0) y->scale = AxisScale::kLog;
-  y->format = [offset](double value) { return Percent(value - offset); };
+  y->format = [offset](double value) { return PlainPercent(value - offset); };
   y->title = "ND-PPL";
   for (const auto& [point, truncation] : points) {
     const Estimate& nd_ppl = truncation->nd_ppl;
@@ -408,14 +405,14 @@ void AddTruncations(const AnalyzeReport& report, HtmlPage* page) {
     Chart chart = OfTruncations(
         report, &TextAnalysis::truncations,
         [](const TextAnalysis& text, size_t i) { return text.truncations[i].level; },
-        [&](size_t i) { return Percent(first.truncations[i].level) + " kept"; }, true);
+        [&](size_t i) { return PlainPercent(first.truncations[i].level) + " kept"; }, true);
     chart.title = "ND-PPL by share kept";
     chart.x.title = "share of the directions that every layer keeps";
-    chart.x.format = Percent;
+    chart.x.format = PlainPercent;
     figures.push_back({SvgChart(chart), "All layers truncated alike, keys and values."});
   }
   if (!first.layer_truncations.empty()) {
-    const std::string share = Percent(*report.request.per_layer);
+    const std::string share = PlainPercent(*report.request.per_layer);
     const auto layer = [](size_t l) { return absl::StrCat("layer ", l); };
     Chart by_layer = OfTruncations(
         report, &TextAnalysis::layer_truncations,
@@ -446,7 +443,7 @@ void AddLayers(const AnalyzeReport& report, HtmlPage* page) {
     std::vector<std::string> header = {"layer"};
     for (const char* tensor : {"K", "K rotated", "V"}) {
       header.push_back(absl::StrCat(tensor, ": NER"));
-      for (const double share : kEnergyShares) header.push_back(Percent(share));
+      for (const double share : kEnergyShares) header.push_back(PlainPercent(share));
     }
     std::vector<std::vector<std::string>> rows;
     for (size_t l = 0; l < text.layers.size(); ++l) {

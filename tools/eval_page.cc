@@ -8,18 +8,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "tools/report/html_page.h"
+#include "tools/report/memory_chart.h"
+#include "tools/report/number_text.h"
 #include "tools/report/svg_chart.h"
 
 namespace lorc {
 namespace {
-
-std::string Nats(double value) { return absl::StrFormat("%.4f", value); }
-std::string Share(double value) { return absl::StrFormat("%.1f %%", 100 * value); }
-
-// Ticks of shares: as many decimals as they differ by.
-std::string PlainPercent(double share) {
-  return absl::StrCat(absl::SixDigits(std::round(share * 1e6) / 1e4), " %");
-}
 
 void SetBar(const std::optional<Interval>& interval, double offset, ChartPoint* point) {
   if (!interval.has_value()) return;
@@ -34,17 +28,11 @@ struct AgainstMemory {
   std::function<void(const EvalPlan&, ChartPoint*)> of_plan;
 
   Chart Make(const EvalReport& report) const {
-    Chart chart;
-    chart.title = title;
+    Chart chart = MemoryChart(title, axis);
     chart.legend = false;
-    chart.x.title = "bytes per token";
-    chart.x.format = WithThousands;
-    chart.y.title = axis;
     const auto add = [&](const std::string& label, const Quality& quality, bool reference) {
-      ChartPoint point;
-      point.x = static_cast<double>(quality.bytes_per_token);
+      ChartPoint point = MemoryPoint(label, static_cast<double>(quality.bytes_per_token));
       point.label = label;
-      point.tooltip = absl::StrCat(label, "\n", WithThousands(point.x), " bytes per token");
       chart.series.push_back(
           {.name = label, .points = {point}, .line = false, .reference = reference});
       return &chart.series.back().points[0];

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "tools/report/number_text.h"
 #include "tools/terminal.h"
 
 namespace lorc {
@@ -72,9 +73,6 @@ json ToJson(const EvalPlan& plan) {
 }
 
 // ---- Tables
-
-std::string Nats(double value) { return absl::StrFormat("%.4f", value); }
-std::string Share(double value) { return absl::StrFormat("%.1f %%", 100 * value); }
 
 // A table with a row for the uncompressed model, where it says anything, and one per plan.
 template <typename Full, typename Plan>
@@ -177,8 +175,6 @@ std::string PositionTable(const EvalReport& report) {
 }
 
 }  // namespace
-
-std::string Percent(double share) { return absl::StrFormat("%+.2f %%", 100 * share); }
 
 std::string PercentInterval(const Estimate& estimate) {
   if (!estimate.interval.has_value()) return "-";

@@ -34,10 +34,9 @@ std::string EvalTable(const EvalReport& report);
 // several: "uncompressed" and the list "plans". Intervals are [low, high], 95 %.
 std::string EvalJson(const EvalReport& report);
 
-// "+0.12 %" of 0.0012, and "-0.10 to +0.34 %"; "-" where there is none.
-std::string Percent(double share);
+// "-0.10 to +0.34 %"; "-" where there is none.
 std::string PercentInterval(const Estimate& estimate);
-// "+0.0123" and "+0.0010 to +0.0236", of nats.
+// "+0.0010 to +0.0236", of nats; "+0.0123" where there is none.
 std::string NatsInterval(const Estimate& estimate);
 
 }  // namespace lorc

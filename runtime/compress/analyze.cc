@@ -8,24 +8,13 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/compress/calibration_text.h"
 #include "runtime/compress/offline_model.h"
+#include "runtime/compress/option_error.h"
 #include "runtime/compress/ranks.h"
 #include "runtime/compress/sample_text.h"
 #include "runtime/weights/status_macros.h"
 
 namespace lorc {
 namespace {
-
-constexpr int32_t kSampledAtOnce = 16;  // sequences
-
-Progress Named(const StageProgress& stage, const std::string& name) {
-  if (!stage) return nullptr;
-  return [&stage, name](double share) { stage(name, share); };
-}
-
-absl::Status Expected(const char* option, const std::string& expected, const std::string& came) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("--", option, ": expected ", expected, ", got ", came));
-}
 
 struct WindowedText {
   std::string name;
@@ -228,8 +217,7 @@ std::vector<Correlation> OverTexts(const std::vector<TextAnalysis>& texts, KvLay
 
 absl::Status AnalysisRequest::Validate(const ModelConfig& config) const {
   if (window < 32 || window > config.context_length) {
-    return Expected("window", absl::StrCat("32 to ", config.context_length, " tokens"),
-                    absl::StrCat(window));
+    return Expected("window", absl::StrCat("32 to ", config.context_length, " tokens"), window);
   }
   if (int64_t{statistics_windows} * window < config.kv_width()) {
     return Expected("calibrate-windows",
@@ -239,10 +227,10 @@ absl::Status AnalysisRequest::Validate(const ModelConfig& config) const {
   }
   for (const double level : levels) {
     if (level > 0 && level <= 1) continue;
-    return Expected("levels", "shares in (0, 1]", absl::StrCat(level));
+    return Expected("levels", "shares in (0, 1]", level);
   }
   if (per_layer.has_value() && !(*per_layer > 0 && *per_layer <= 1)) {
-    return Expected("per-layer", "a share in (0, 1]", absl::StrCat(*per_layer));
+    return Expected("per-layer", "a share in (0, 1]", *per_layer);
   }
   CompressionOptions shared;  // knows what is right for the rest
   shared.anchor = anchor;
@@ -253,7 +241,7 @@ absl::Status AnalysisRequest::Validate(const ModelConfig& config) const {
     return Expected("window",
                     absl::StrCat("more than the ", exact_prefix + exact_window,
                                  " exact tokens beyond which losses are predicted"),
-                    absl::StrCat(window));
+                    window);
   }
   return absl::OkStatus();
 }

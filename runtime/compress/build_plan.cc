@@ -12,6 +12,7 @@
 #include "runtime/compress/effective_rank.h"
 #include "runtime/compress/head_grouping.h"
 #include "runtime/compress/linear_algebra.h"
+#include "runtime/compress/option_error.h"
 #include "runtime/compress/orthogonal_mix.h"
 #include "runtime/weights/status_macros.h"
 
@@ -22,6 +23,13 @@ std::string Where(int32_t layer, bool is_key) {
   return absl::StrCat("layer ", layer, is_key ? " W_k: " : " W_v: ");
 }
 
+std::vector<float> ReadWeight(const Checkpoint& checkpoint, TensorRole role, int32_t layer) {
+  const TensorShape shape = checkpoint.Shape(role, layer);
+  std::vector<float> values(shape.rows * shape.columns);
+  checkpoint.ReadRows(role, layer, 0, shape.rows, values.data());
+  return values;
+}
+
 absl::StatusOr<WeightSpectrum> SpectrumOf(const Checkpoint& checkpoint, TensorRole role,
                                           int32_t layer) {
   const TensorShape shape = checkpoint.Shape(role, layer);
@@ -30,8 +38,7 @@ absl::StatusOr<WeightSpectrum> SpectrumOf(const Checkpoint& checkpoint, TensorRo
     return absl::UnimplementedError(
         absl::StrCat(where, "more rows (", shape.rows, ") than columns (", shape.columns, ")"));
   }
-  std::vector<float> values(shape.rows * shape.columns);
-  checkpoint.ReadRows(role, layer, 0, shape.rows, values.data());
+  const std::vector<float> values = ReadWeight(checkpoint, role, layer);
   auto svd = SingularValues({values.begin(), values.end()}, shape.rows, shape.columns);
   if (!svd.ok()) {
     return absl::Status(svd.status().code(), absl::StrCat(where, svd.status().message(),
@@ -214,11 +221,6 @@ std::vector<LayerRanks> ChooseRanks(const ModelConfig& config,
   return ranks;
 }
 
-absl::Status Expected(const char* option, const std::string& expected, const std::string& came) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("--", option, ": expected ", expected, ", got ", came));
-}
-
 // The ranks that the schedule cannot give up: of the first layers, which it leaves nearly whole.
 absl::Status CheckTargetKept(const ModelConfig& config, const std::vector<LayerSpectra>& spectra,
                              const CompressionOptions& options) {
@@ -233,33 +235,19 @@ absl::Status CheckTargetKept(const ModelConfig& config, const std::vector<LayerS
                   absl::StrFormat("at least %.3f, which progressive ranks keep of this model "
                                   "(--ranks uniform keeps less)",
                                   kept / progressive.full_rank),
-                  absl::StrCat(options.target_kept));
-}
-
-absl::Status CheckExactTokens(const CompressionOptions& options) {
-  for (const auto& [option, tokens] : {std::pair("exact-prefix", options.exact_prefix),
-                                       {"exact-window", options.exact_window},
-                                       {"anchor", options.anchor}}) {
-    constexpr int32_t kMost = 1 << 20;  // as KvPlan::Validate
-    if (tokens < 0 || tokens > kMost || tokens % 16 != 0) {
-      return Expected(option, absl::StrCat("a multiple of 16 tokens up to ", kMost, ", or 0"),
-                      absl::StrCat(tokens));
-    }
-  }
-  return absl::OkStatus();
+                  options.target_kept);
 }
 
 absl::Status CheckRankRule(const ModelConfig& config, const CompressionOptions& options) {
   if (!(options.target_kept > 0 && options.target_kept <= 1)) {
-    return Expected("target-kept", "a share in (0, 1]", absl::StrCat(options.target_kept));
+    return Expected("target-kept", "a share in (0, 1]", options.target_kept);
   }
   if (!(options.tail_energy > 0 && options.tail_energy < 1)) {
-    return Expected("tail-energy", "a share between 0 and 1", absl::StrCat(options.tail_energy));
+    return Expected("tail-energy", "a share between 0 and 1", options.tail_energy);
   }
   if (options.min_rank.has_value() &&
       (*options.min_rank < 1 || *options.min_rank > config.kv_width())) {
-    return Expected("min-rank", absl::StrCat("1 to ", config.kv_width()),
-                    absl::StrCat(*options.min_rank));
+    return Expected("min-rank", absl::StrCat("1 to ", config.kv_width()), *options.min_rank);
   }
   const bool progressive =
       options.rank_rule == RankRule::kProgressive && !options.bytes_per_token.has_value();
@@ -268,7 +256,7 @@ absl::Status CheckRankRule(const ModelConfig& config, const CompressionOptions& 
         "--min-rank and --threshold belong to the progressive ranks (--ranks progressive)");
   }
   if (options.threshold.has_value() && !std::isfinite(*options.threshold)) {
-    return Expected("threshold", "a finite number", absl::StrCat(*options.threshold));
+    return Expected("threshold", "a finite number", *options.threshold);
   }
   return absl::OkStatus();
 }
@@ -277,9 +265,7 @@ absl::Status CheckRankRule(const ModelConfig& config, const CompressionOptions& 
 
 bool CompressionOptions::needs_text() const {
   if (keeps_all()) return false;
-  const MomentSource source = moments.value_or(method_info().moments);
-  return method_info().needs_text || source == MomentSource::kText ||
-         source == MomentSource::kInputs;
+  return method_info().needs_text() || (moments.has_value() && NeedsText(*moments));
 }
 
 absl::Status CompressionOptions::Validate(const ModelConfig& config) const {
@@ -290,14 +276,16 @@ absl::Status CompressionOptions::Validate(const ModelConfig& config) const {
   }
   if (groups <= 0 || config.num_kv_heads % groups != 0) {
     return Expected("groups", absl::StrCat("a divisor of ", config.num_kv_heads, " KV heads"),
-                    absl::StrCat(groups));
+                    groups);
   }
   if (segment_width < 8 || segment_width % 8 != 0 || segment_width > kMaxSegmentWidth) {
     return Expected("segment-width", absl::StrCat("a multiple of 8 up to ", kMaxSegmentWidth),
-                    absl::StrCat(segment_width));
+                    segment_width);
   }
   LORC_RETURN_IF_ERROR(CheckRankRule(config, *this));
-  return CheckExactTokens(*this);
+  LORC_RETURN_IF_ERROR(CheckTokens("--exact-prefix", exact_prefix));
+  LORC_RETURN_IF_ERROR(CheckTokens("--exact-window", exact_window));
+  return CheckTokens("--anchor", anchor);
 }
 
 absl::StatusOr<KvPlan> BuildFullPlan(const ModelConfig& config, const CompressionOptions& options) {
@@ -384,16 +372,7 @@ absl::StatusOr<ModelBases> ComputeBases(const Checkpoint& checkpoint, const Stat
     bases.loss_per_gain = 0.5 / static_cast<double>(statistics->num_far_tokens) /
                           static_cast<double>(statistics->num_gradient_tokens);
   }
-  const auto read = [&](TensorRole role, int32_t layer) {
-    const TensorShape shape = checkpoint.Shape(role, layer);
-    std::vector<float> values(shape.rows * shape.columns);
-    checkpoint.ReadRows(role, layer, 0, shape.rows, values.data());
-    return values;
-  };
   for (int32_t l = 0; l < config.num_layers; ++l) {
-    const std::vector<float> gain = read(TensorRole::kAttentionNorm, l);
-    const std::vector<float> output = read(TensorRole::kAttentionOutput, l);
-    const std::vector<float> weights[] = {read(TensorRole::kKey, l), read(TensorRole::kValue, l)};
     TensorSource sources[2];  // K, V
     for (const bool is_key : {true, false}) {
       TensorSource& source = sources[is_key ? 0 : 1];
@@ -401,9 +380,7 @@ absl::StatusOr<ModelBases> ComputeBases(const Checkpoint& checkpoint, const Stat
       source.is_key = is_key;
       source.layout = options.keys;
       source.anchor = options.anchor;
-      source.weight = weights[is_key ? 0 : 1];
-      source.gain = gain;
-      source.output = output;
+      source.read = [&checkpoint, l](TensorRole role) { return ReadWeight(checkpoint, role, l); };
       source.statistics = statistics == nullptr ? nullptr : &statistics->layers[l];
     }
     LayerBases layer;

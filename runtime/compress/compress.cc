@@ -10,14 +10,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "runtime/compress/offline_model.h"
+#include "runtime/compress/option_error.h"
 #include "runtime/compress/sample_text.h"
 #include "runtime/compress/sample_text_file.h"
 #include "runtime/weights/status_macros.h"
 
 namespace lorc {
 namespace {
-
-constexpr int32_t kSampledAtOnce = 16;  // sequences
 
 std::string PlanName(const CompressionOptions& options, const KvPlan& plan) {
   if (options.keeps_all()) return absl::StrCat("full-", Name(options.latent_type));
@@ -91,13 +90,12 @@ absl::Status CheckRequest(const CompressRequest& request, const ModelConfig& con
   const CompressionOptions& options = request.options;
   LORC_RETURN_IF_ERROR(options.Validate(config));
   if (request.search.has_value() && request.limit.has_value()) {
-    return absl::InvalidArgumentError(
-        "--search: expected --bytes-per-token or its default, which all candidates share, got "
-        "--max-ppl-increase");
+    return Expected("search", "--bytes-per-token or its default, which all candidates share",
+                    "--max-ppl-increase");
   }
   if (request.window < 32 || request.window > config.context_length) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--window: expected 32 to ", config.context_length, " tokens, got ", request.window));
+    return Expected("window", absl::StrCat("32 to ", config.context_length, " tokens"),
+                    request.window);
   }
   if (!request.statistics_path.empty() && !options.needs_text()) {
     return absl::InvalidArgumentError(
@@ -106,10 +104,11 @@ absl::Status CheckRequest(const CompressRequest& request, const ModelConfig& con
   }
   const int32_t exact = options.exact_prefix + options.exact_window;
   if (!options.keeps_all() && options.method_info().needs_gradients && request.window <= exact) {
-    return absl::InvalidArgumentError(absl::StrCat("--window: expected more than the ", exact,
-                                                   " tokens of the exact prefix and window, "
-                                                   "beyond which method ",
-                                                   options.method, " looks, got ", request.window));
+    return Expected("window",
+                    absl::StrCat("more than the ", exact,
+                                 " tokens of the exact prefix and window, beyond which method ",
+                                 options.method, " looks"),
+                    request.window);
   }
   return absl::OkStatus();
 }
@@ -165,45 +164,12 @@ absl::Status CheckStatisticsFiles(const Checkpoint& checkpoint, const TokenWindo
   return absl::OkStatus();
 }
 
-// Measures the model under one plan after the other.
-class PlanMeter {
- public:
-  PlanMeter(Backend& backend, const Checkpoint& checkpoint, const CompressRequest& request,
-            const std::vector<TokenId>& measuring, const StageProgress& stage)
-      : backend_(backend),
-        checkpoint_(checkpoint),
-        request_(request),
-        measuring_(measuring),
-        stage_(stage) {}
-
-  absl::StatusOr<Evaluation> Measure(const KvPlan& plan) const {
-    OfflineOptions offline;
-    offline.weight_type = request_.weight_type;
-    offline.max_sequence_tokens = request_.window;
-    LORC_ASSIGN_OR_RETURN(const auto model,
-                          MakeOfflineModel(backend_, checkpoint_, plan, offline, nullptr));
-    EvaluationOptions evaluation;
-    evaluation.window = request_.window;
-    const std::string name = absl::StrCat("measuring a plan of ", plan.BytesPerToken(), " bytes");
-    return Evaluate(*model, measuring_, evaluation, [&](double share) {
-      if (stage_) stage_(name, share);
-    });
-  }
-
- private:
-  Backend& backend_;
-  const Checkpoint& checkpoint_;
-  const CompressRequest& request_;
-  const std::vector<TokenId>& measuring_;
-  const StageProgress& stage_;
-};
-
 // Plans from one set of bases, measured.
 class PlanMaker {
  public:
   PlanMaker(const ModelConfig& config, const std::vector<LayerSpectra>& spectra,
-            const ModelBases& bases, const PlanMeter& meter)
-      : config_(config), spectra_(spectra), bases_(bases), meter_(meter) {}
+            const ModelBases& bases, const MeasurePlan& measure)
+      : config_(config), spectra_(spectra), bases_(bases), measure_(measure) {}
 
   absl::Status Make(const CompressionOptions& options) {
     if (options.keeps_all()) {
@@ -211,7 +177,7 @@ class PlanMaker {
     } else {
       LORC_ASSIGN_OR_RETURN(built_, BuildPlan(config_, spectra_, bases_, options));
     }
-    LORC_ASSIGN_OR_RETURN(evaluation_, meter_.Measure(built_.plan));
+    LORC_ASSIGN_OR_RETURN(evaluation_, measure_(built_.plan));
     return absl::OkStatus();
   }
 
@@ -245,7 +211,7 @@ class PlanMaker {
   const ModelConfig& config_;
   const std::vector<LayerSpectra>& spectra_;
   const ModelBases& bases_;
-  const PlanMeter& meter_;
+  const MeasurePlan& measure_;
   BuiltPlan built_;
   Evaluation evaluation_;
   std::map<int64_t, std::pair<BuiltPlan, Evaluation>> tried_;  // by bytes
@@ -258,10 +224,6 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
                                         const StageProgress& stage) {
   const ModelConfig& config = checkpoint.config();
   LORC_RETURN_IF_ERROR(CheckRequest(request, config));
-  const auto named = [&stage](const char* name) -> Progress {
-    if (!stage) return nullptr;
-    return [&stage, name](double share) { stage(name, share); };
-  };
 
   CompressRequest resolved = request;
   CompressionOptions& options = resolved.options;
@@ -279,10 +241,13 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
   std::vector<LayerSpectra> spectra;
   if (!options.keeps_all()) {
     // The weights first: what they do not allow is said before the model has written for minutes.
-    LORC_ASSIGN_OR_RETURN(spectra, ComputeWeightSpectra(checkpoint, named("decomposing weights")));
+    LORC_ASSIGN_OR_RETURN(spectra,
+                          ComputeWeightSpectra(checkpoint, Named(stage, "decomposing weights")));
     LORC_RETURN_IF_ERROR(CheckSpectra(config, spectra, options));
     result.log_condition = LogConditions(spectra);
   }
+  EvaluationOptions evaluation;
+  evaluation.window = request.window;
   SplitText split;
   {
     OfflineOptions offline;
@@ -292,11 +257,11 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
     LORC_ASSIGN_OR_RETURN(
         const auto model,
         MakeOfflineModel(backend, checkpoint, KvPlan::Full(config, SegmentTypeOf(exact_type)),
-                         offline, named("reading weights")));
+                         offline, Named(stage, "reading weights")));
     TokenWindows windows;
     if (request.text.empty()) {
       LORC_ASSIGN_OR_RETURN(windows, WriteText(*model, checkpoint, tokenizer, resolved,
-                                               named("writing calibration text")));
+                                               Named(stage, "writing calibration text")));
     } else {
       windows = CutWindows(tokenizer.Encode(request.text, /*parse_special=*/false), request.window);
     }
@@ -304,21 +269,20 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
                                               request.measure_windows));
     LORC_RETURN_IF_ERROR(
         CheckStatisticsFiles(checkpoint, split.calibration, resolved, result.candidates));
-    EvaluationOptions evaluation;
-    evaluation.window = request.window;
     LORC_ASSIGN_OR_RETURN(result.full, Evaluate(*model, split.measuring, evaluation,
-                                                named("measuring the uncompressed model")));
+                                                Named(stage, "measuring the uncompressed model")));
   }
-  const PlanMeter meter(backend, checkpoint, request, split.measuring, stage);
+  const MeasurePlan measure = [&](const KvPlan& plan) {
+    return EvaluatePlan(
+        backend, checkpoint, plan, request.weight_type, split.measuring, evaluation,
+        Named(stage, absl::StrCat("measuring a plan of ", plan.BytesPerToken(), " bytes")));
+  };
   BuiltPlan built;
   bool predicts = false;
   if (request.search.has_value()) {
     const StatisticsOptions gather = GatherOptions(request);
-    const CandidateInput input = {
-        checkpoint,        spectra,
-        split.calibration, gather,
-        request.options,   *request.search,
-        exact_type,        [&meter](const KvPlan& plan) { return meter.Measure(plan); }};
+    const CandidateInput input = {checkpoint,      spectra,         split.calibration, gather,
+                                  request.options, *request.search, exact_type,        measure};
     LORC_ASSIGN_OR_RETURN(BestCandidate best, FindBestCandidate(input, &result.candidates, stage));
     options = std::move(best.options);
     built = std::move(best.built);
@@ -329,15 +293,15 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
     if (options.needs_text()) {
       LORC_ASSIGN_OR_RETURN(
           statistics, CollectStatistics(checkpoint, split.calibration, GatherOptions(resolved),
-                                        named("gathering statistics")));
+                                        Named(stage, "gathering statistics")));
     }
     ModelBases bases;
     if (!options.keeps_all()) {
       LORC_ASSIGN_OR_RETURN(
           bases, ComputeBases(checkpoint, options.needs_text() ? &statistics : nullptr, options,
-                              named("computing bases")));
+                              Named(stage, "computing bases")));
     }
-    PlanMaker maker(config, spectra, bases, meter);
+    PlanMaker maker(config, spectra, bases, measure);
     LORC_RETURN_IF_ERROR(request.limit.has_value()
                              ? maker.Search(*request.limit, result.full, &options)
                              : maker.Make(options));

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/compress/offline_model.h"
 #include "runtime/compress/recall.h"
 #include "runtime/weights/status_macros.h"
 
@@ -66,6 +67,19 @@ absl::StatusOr<Evaluation> Evaluate(ModelExecutor& executor, std::span<const Tok
     step();
   }
   return result;
+}
+
+absl::StatusOr<Evaluation> EvaluatePlan(Backend& backend, const Checkpoint& checkpoint,
+                                        const KvPlan& plan, DType weight_type,
+                                        std::span<const TokenId> tokens,
+                                        const EvaluationOptions& options,
+                                        const Progress& progress) {
+  OfflineOptions offline;
+  offline.weight_type = weight_type;
+  offline.max_sequence_tokens = options.window;
+  LORC_ASSIGN_OR_RETURN(const auto model,
+                        MakeOfflineModel(backend, checkpoint, plan, offline, nullptr));
+  return Evaluate(*model, tokens, options, progress);
 }
 
 }  // namespace lorc

@@ -11,8 +11,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "kernels/backend.h"
 #include "runtime/compress/score_sequence.h"
+#include "runtime/kv/kv_plan.h"
 #include "runtime/model/model_executor.h"
+#include "runtime/weights/checkpoint.h"
 
 namespace lorc {
 
@@ -37,5 +40,11 @@ struct Evaluation {
 // window.
 absl::StatusOr<Evaluation> Evaluate(ModelExecutor& executor, std::span<const TokenId> tokens,
                                     const EvaluationOptions& options, const Progress& progress);
+
+// The same under a plan, by a model that is made for it (MakeOfflineModel) and gone afterwards.
+absl::StatusOr<Evaluation> EvaluatePlan(Backend& backend, const Checkpoint& checkpoint,
+                                        const KvPlan& plan, DType weight_type,
+                                        std::span<const TokenId> tokens,
+                                        const EvaluationOptions& options, const Progress& progress);
 
 }  // namespace lorc

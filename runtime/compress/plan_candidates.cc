@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "runtime/compress/option_error.h"
 #include "runtime/kv/kv_layout.h"
 #include "runtime/weights/status_macros.h"
 
@@ -39,24 +40,23 @@ absl::Status CheckSearch(const ModelConfig& config, const CompressionOptions& op
                          const CandidateSearch& search) {
   LORC_RETURN_IF_ERROR(options.Validate(config));
   if (options.keeps_all() || !options.method_info().predicts_loss) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--search: expected method loss, whose predictions can be compared, got ", options.method));
+    return Expected("search", "method loss, whose predictions can be compared", options.method);
   }
   if (!options.bytes_per_token.has_value()) {
-    return absl::InvalidArgumentError(
-        "--search: expected --bytes-per-token or its default, which all candidates share, got rank "
-        "options");
+    return Expected("search", "--bytes-per-token or its default, which all candidates share",
+                    "rank options");
   }
   const int32_t exact = options.exact_prefix + options.exact_window;
   if (search.context <= exact || search.context > config.context_length) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--context: expected more than the ", exact, " exact tokens, up to the model's context of ",
-        config.context_length, ", got ", search.context));
+    return Expected(
+        "context",
+        absl::StrCat("more than the ", exact, " exact tokens, up to the model's context of ",
+                     config.context_length),
+        search.context);
   }
   if (search.max_decode_macs.has_value() &&
       !(*search.max_decode_macs > 0 && std::isfinite(*search.max_decode_macs))) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--max-decode-macs: expected a number above 0, got ", *search.max_decode_macs));
+    return Expected("max-decode-macs", "a number above 0", *search.max_decode_macs);
   }
   return absl::OkStatus();
 }
@@ -68,11 +68,6 @@ CompressionOptions OptionsOf(const KvPlanCandidate& candidate, const Compression
   options.exact_window = candidate.exact_window;
   options.bytes_per_token = candidate.bytes_per_token;
   return options;
-}
-
-Progress Named(const StageProgress& stage, const std::string& name) {
-  if (!stage) return nullptr;
-  return [&stage, name](double share) { stage(name, share); };
 }
 
 using BetterPlan = std::pair<KvPlanCandidate*, BuiltPlan>;

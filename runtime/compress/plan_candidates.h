@@ -67,6 +67,8 @@ struct BestCandidate {
   Evaluation evaluation;
 };
 
+using MeasurePlan = std::function<absl::StatusOr<Evaluation>(const KvPlan&)>;
+
 // What a search works on; all of it outlives the call.
 struct CandidateInput {
   const Checkpoint& checkpoint;
@@ -76,7 +78,7 @@ struct CandidateInput {
   const CompressionOptions& options;  // of the plan that was asked for
   const CandidateSearch& search;
   DType exact_type;
-  std::function<absl::StatusOr<Evaluation>(const KvPlan&)> measure;
+  const MeasurePlan& measure;
 };
 
 // Fills the candidates in, measures three of them, the plan that was asked for and the best by

@@ -4,18 +4,14 @@
 #include <cmath>
 #include <utility>
 
-#include "absl/strings/str_format.h"
+#include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
 #include "runtime/compress/offline_model.h"
+#include "runtime/compress/option_error.h"
 #include "runtime/weights/status_macros.h"
 
 namespace lorc {
 namespace {
-
-Progress Named(const StageProgress& stage, const char* name) {
-  if (!stage) return nullptr;
-  return [&stage, name](double share) { stage(name, share); };
-}
 
 int64_t CountEqual(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
   int64_t count = 0;
@@ -71,8 +67,8 @@ absl::StatusOr<QualityMeter> QualityMeter::Make(Backend& backend, const Checkpoi
   const int32_t context = checkpoint.config().context_length;
   const int32_t window = meter.options_.evaluation.window;
   if (window < 2 || window > context) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "--window: expected 2 to %d tokens, the model's context, got %d", context, window));
+    return Expected("window", absl::StrCat("2 to ", context, " tokens, the model's context"),
+                    window);
   }
   LORC_RETURN_IF_ERROR(CheckDistances(meter.Distances(), std::ssize(meter.tokens_), context));
   LORC_RETURN_IF_ERROR(CheckAgreement(meter.AgreementOf(), context));

@@ -10,6 +10,9 @@
 
 namespace lorc {
 
+// Sequences that an executor for SampleWindows best has memory for.
+inline constexpr int32_t kSampledAtOnce = 16;
+
 struct SampleOptions {
   int32_t num_windows = 16;
   int32_t window = 1024;

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
 #include "runtime/weights/json_fields.h"
+#include "runtime/weights/json_header.h"
 #include "runtime/weights/printable.h"
 #include "runtime/weights/safetensors.h"
 #include "runtime/weights/safetensors_writer.h"
@@ -20,23 +21,18 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kMetadataKey[] = "lorc_written_text";
-constexpr char kFormat[] = "lorc-written-text";
 // Raised whenever the same source gives another text.
 constexpr int32_t kVersion = 1;
+constexpr JsonHeaderKind kHeader = {.key = "lorc_written_text",
+                                    .format = "lorc-written-text",
+                                    .oldest_version = kVersion,
+                                    .newest_version = kVersion,
+                                    .file = "a text that a model wrote",
+                                    .content = "the text"};
 constexpr char kTokens[] = "tokens";
 constexpr int32_t kMost = std::numeric_limits<int32_t>::max();
 
 absl::StatusOr<WrittenTextSource> ReadSource(const JsonFields& fields) {
-  LORC_ASSIGN_OR_RETURN(const std::string format, fields.String("format", ""));
-  if (format != kFormat) {
-    return fields.Invalid(absl::StrCat("format is ", Printable(format), ", expected ", kFormat));
-  }
-  LORC_ASSIGN_OR_RETURN(const int32_t version, fields.Integer("version", 1, kMost));
-  if (version != kVersion) {
-    return fields.Unimplemented(absl::StrCat("version ", version, " of the text; this program ",
-                                             "reads version ", kVersion));
-  }
   WrittenTextSource source;
   LORC_ASSIGN_OR_RETURN(source.fingerprint, fields.String("fingerprint", ""));
   LORC_ASSIGN_OR_RETURN(source.weight_type, fields.String("weights", ""));
@@ -74,7 +70,7 @@ absl::Status WriteWrittenText(const WrittenTextSource& source, const TokenWindow
     LORC_CHECK_EQ(std::ssize(window), source.window);
     tokens.insert(tokens.end(), window.begin(), window.end());
   }
-  const json header = {{"format", kFormat},
+  const json header = {{"format", kHeader.format},
                        {"version", kVersion},
                        {"fingerprint", source.fingerprint},
                        {"weights", source.weight_type},
@@ -86,19 +82,14 @@ absl::Status WriteWrittenText(const WrittenTextSource& source, const TokenWindow
                                     SafetensorsType::kI32,
                                     {source.num_windows, source.window},
                                     std::as_bytes(std::span(tokens))};
-  return WriteSafetensors(path, {&tensor, 1}, {{kMetadataKey, header.dump()}});
+  return WriteSafetensors(path, {&tensor, 1}, {{kHeader.key, header.dump()}});
 }
 
 absl::StatusOr<TokenWindows> ReadWrittenText(const WrittenTextSource& wanted,
                                              const std::string& path) {
   LORC_ASSIGN_OR_RETURN(const Safetensors file, Safetensors::Open(path));
-  const auto metadata = file.metadata().find(kMetadataKey);
-  if (metadata == file.metadata().end()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        file.name(), ": not a text that a model wrote: the metadata has no ", kMetadataKey));
-  }
   json header;
-  LORC_RETURN_IF_ERROR(ParseJsonObject(metadata->second, file.name(), &header));
+  LORC_RETURN_IF_ERROR(ReadJsonHeader(file, kHeader, &header));
   LORC_ASSIGN_OR_RETURN(const WrittenTextSource found, ReadSource(JsonFields(header, file.name())));
   if (found != wanted) {
     return absl::FailedPreconditionError(absl::StrCat(

@@ -14,6 +14,7 @@
 #include "runtime/compress/products.h"
 #include "runtime/compress/row_math.h"
 #include "runtime/compress/statistics_file.h"
+#include "runtime/kv/kv_plan.h"
 #include "runtime/sampling/sampler.h"
 #include "runtime/weights/status_macros.h"
 
@@ -26,16 +27,9 @@ using Windows = std::vector<std::vector<TokenId>>;
 constexpr double kBackwardCost = 3;
 
 absl::Status CheckOptions(const StatisticsOptions& options) {
-  constexpr int32_t kMost = 1 << 20;  // as KvPlan::Validate
-  for (const auto& [name, tokens] : {std::pair("anchor", options.anchor),
-                                     {"exact prefix", options.exact_prefix},
-                                     {"exact window", options.exact_window}}) {
-    if (tokens < 0 || tokens > kMost || tokens % FarRule::kBlockTokens != 0) {
-      return absl::InvalidArgumentError(absl::StrCat(name, ": expected a multiple of ",
-                                                     FarRule::kBlockTokens, " tokens up to ", kMost,
-                                                     ", or 0, got ", tokens));
-    }
-  }
+  LORC_RETURN_IF_ERROR(CheckTokens("anchor", options.anchor));
+  LORC_RETURN_IF_ERROR(CheckTokens("exact prefix", options.exact_prefix));
+  LORC_RETURN_IF_ERROR(CheckTokens("exact window", options.exact_window));
   if (options.gradient_windows < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("windows with gradients: expected 0 or more, got ", options.gradient_windows));

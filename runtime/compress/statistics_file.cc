@@ -12,7 +12,9 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "runtime/kv/kv_plan.h"
 #include "runtime/weights/json_fields.h"
+#include "runtime/weights/json_header.h"
 #include "runtime/weights/printable.h"
 #include "runtime/weights/safetensors.h"
 #include "runtime/weights/safetensors_writer.h"
@@ -23,11 +25,14 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kMetadataKey[] = "lorc_statistics";
-constexpr char kFormat[] = "lorc-statistics";
 // Raised whenever the sums of a version are not those of the one before.
 constexpr int32_t kVersion = 1;
-constexpr int32_t kMostTokens = 1 << 20;
+constexpr JsonHeaderKind kHeader = {.key = "lorc_statistics",
+                                    .format = "lorc-statistics",
+                                    .oldest_version = kVersion,
+                                    .newest_version = kVersion,
+                                    .file = "a file of statistics",
+                                    .content = "the statistics"};
 constexpr int32_t kMost = std::numeric_limits<int32_t>::max();
 
 // Calls visit(name, sums) for every tensor of the file; `layers` is const or not.
@@ -65,24 +70,17 @@ absl::Status ReadSource(const JsonFields& fields, StatisticsSource* source) {
   LORC_ASSIGN_OR_RETURN(source->fingerprint, fields.String("fingerprint", ""));
   LORC_ASSIGN_OR_RETURN(source->windows_hash, fields.String("windows_hash", ""));
   LORC_ASSIGN_OR_RETURN(source->num_windows, fields.Integer("num_windows", 0, kMost));
-  LORC_ASSIGN_OR_RETURN(source->anchor, fields.Integer("anchor", 0, kMostTokens));
-  LORC_ASSIGN_OR_RETURN(source->exact_prefix, fields.Integer("exact_prefix", 0, kMostTokens));
-  LORC_ASSIGN_OR_RETURN(source->exact_window, fields.Integer("exact_window", 0, kMostTokens));
+  LORC_ASSIGN_OR_RETURN(source->anchor, fields.Integer("anchor", 0, kMostPlanTokens));
+  LORC_ASSIGN_OR_RETURN(source->exact_prefix, fields.Integer("exact_prefix", 0, kMostPlanTokens));
+  LORC_ASSIGN_OR_RETURN(source->exact_window, fields.Integer("exact_window", 0, kMostPlanTokens));
   LORC_ASSIGN_OR_RETURN(source->gradient_windows, fields.Integer("gradient_windows", 0, kMost));
   return ReadInteger(fields, "seed", &source->seed);
 }
 
-absl::StatusOr<StatisticsProgress> ParseHeader(const json& header, const std::string& name) {
-  const JsonFields fields(header, name);
-  LORC_ASSIGN_OR_RETURN(const std::string format, fields.String("format", ""));
-  if (format != kFormat) {
-    return fields.Invalid(absl::StrCat("format is ", Printable(format), ", expected ", kFormat));
-  }
-  LORC_ASSIGN_OR_RETURN(const int32_t version, fields.Integer("version", 1, kMost));
-  if (version != kVersion) {
-    return fields.Unimplemented(absl::StrCat("version ", version, " of the statistics; this ",
-                                             "program reads version ", kVersion));
-  }
+absl::StatusOr<StatisticsProgress> ReadHeader(const Safetensors& file) {
+  json header;
+  LORC_RETURN_IF_ERROR(ReadJsonHeader(file, kHeader, &header));
+  const JsonFields fields(header, file.name());
   StatisticsProgress progress;
   LORC_RETURN_IF_ERROR(ReadSource(fields, &progress.source));
   Statistics& statistics = progress.statistics;
@@ -96,17 +94,6 @@ absl::StatusOr<StatisticsProgress> ParseHeader(const json& header, const std::st
   LORC_RETURN_IF_ERROR(ReadInteger(fields, "num_far_tokens", &statistics.num_far_tokens));
   LORC_RETURN_IF_ERROR(ReadInteger(fields, "num_gradient_tokens", &statistics.num_gradient_tokens));
   return progress;
-}
-
-absl::StatusOr<StatisticsProgress> ReadHeader(const Safetensors& file) {
-  const auto metadata = file.metadata().find(kMetadataKey);
-  if (metadata == file.metadata().end()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        file.name(), ": not a file of statistics: the metadata has no ", kMetadataKey));
-  }
-  json header;
-  LORC_RETURN_IF_ERROR(ParseJsonObject(metadata->second, file.name(), &header));
-  return ParseHeader(header, file.name());
 }
 
 // `sums` has the size that the model asks for.
@@ -148,7 +135,7 @@ std::string HashWindows(const std::vector<std::vector<TokenId>>& windows) {
 absl::Status WriteStatistics(const StatisticsProgress& progress, const std::string& path) {
   const StatisticsSource& source = progress.source;
   const Statistics& statistics = progress.statistics;
-  const json header = {{"format", kFormat},
+  const json header = {{"format", kHeader.format},
                        {"version", kVersion},
                        {"fingerprint", source.fingerprint},
                        {"windows_hash", source.windows_hash},
@@ -169,7 +156,7 @@ absl::Status WriteStatistics(const StatisticsProgress& progress, const std::stri
             {name, SafetensorsType::kF64, {std::ssize(sums)}, std::as_bytes(std::span(sums))});
         return absl::OkStatus();
       }));
-  return WriteSafetensors(path, tensors, {{kMetadataKey, header.dump()}});
+  return WriteSafetensors(path, tensors, {{kHeader.key, header.dump()}});
 }
 
 absl::StatusOr<StatisticsSource> ReadStatisticsSource(const std::string& path) {

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "runtime/compress/offline_model.h"
 #include "runtime/compress/quality.h"
 #include "runtime/weights/status_macros.h"
 
@@ -15,7 +14,9 @@ TruncationMeter::TruncationMeter(Backend& backend, const Checkpoint& checkpoint,
       checkpoint_(&checkpoint),
       spectra_(&spectra),
       tokens_(tokens),
-      options_(options) {
+      weight_type_(options.weight_type) {
+  evaluation_.window = options.window;
+  evaluation_.recall = false;
   compression_.method = "kv-core";
   compression_.keys = options.keys;
   compression_.anchor = options.anchor;
@@ -34,7 +35,8 @@ absl::StatusOr<TruncationMeter> TruncationMeter::Make(
                         ComputeBases(checkpoint, &statistics, meter.compression_, nullptr));
   LORC_ASSIGN_OR_RETURN(
       meter.full_,
-      meter.EvaluatePlan(KvPlan::Full(checkpoint.config(), SegmentType::kF32), progress));
+      EvaluatePlan(backend, checkpoint, KvPlan::Full(checkpoint.config(), SegmentType::kF32),
+                   options.weight_type, tokens, meter.evaluation_, progress));
   return meter;
 }
 
@@ -64,22 +66,11 @@ absl::StatusOr<Truncation> TruncationMeter::Measure(double level, const KvPlan& 
                                                     const Progress& progress) const {
   Quality full, truncated;
   full.evaluation = full_;
-  LORC_ASSIGN_OR_RETURN(truncated.evaluation, EvaluatePlan(plan, progress));
+  LORC_ASSIGN_OR_RETURN(
+      truncated.evaluation,
+      EvaluatePlan(*backend_, *checkpoint_, plan, weight_type_, tokens_, evaluation_, progress));
   return Truncation{level, rank, truncated.evaluation.perplexity,
                     Compare(full, truncated).perplexity};
-}
-
-absl::StatusOr<Evaluation> TruncationMeter::EvaluatePlan(const KvPlan& plan,
-                                                         const Progress& progress) const {
-  OfflineOptions offline;
-  offline.weight_type = options_.weight_type;
-  offline.max_sequence_tokens = options_.window;
-  LORC_ASSIGN_OR_RETURN(const auto model,
-                        MakeOfflineModel(*backend_, *checkpoint_, plan, offline, nullptr));
-  EvaluationOptions evaluation;
-  evaluation.window = options_.window;
-  evaluation.recall = false;
-  return Evaluate(*model, tokens_, evaluation, progress);
 }
 
 }  // namespace lorc

@@ -65,13 +65,13 @@ class TruncationMeter {
   absl::StatusOr<KvPlan> PlanOf(double level) const;
   absl::StatusOr<Truncation> Measure(double level, const KvPlan& plan, int32_t rank,
                                      const Progress& progress) const;
-  absl::StatusOr<Evaluation> EvaluatePlan(const KvPlan& plan, const Progress& progress) const;
 
   Backend* backend_;
   const Checkpoint* checkpoint_;
   const std::vector<LayerSpectra>* spectra_;
   std::span<const TokenId> tokens_;
-  TruncationOptions options_;
+  DType weight_type_;
+  EvaluationOptions evaluation_;
   CompressionOptions compression_;
   ModelBases bases_;
   Evaluation full_;

@@ -87,16 +87,6 @@ absl::Status CheckHeadOrder(const std::vector<int32_t>& order, int32_t num_kv_he
   return absl::OkStatus();
 }
 
-absl::Status CheckTokens(const char* what, int32_t tokens) {
-  constexpr int32_t kMost = 1 << 20;
-  if (tokens < 0 || tokens > kMost || tokens % kTokenMultiple != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(what, ": expected a multiple of ",
-                                                   kTokenMultiple, " tokens up to ", kMost,
-                                                   ", got ", tokens));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 const char* Name(KvLayoutKind kind) {
@@ -109,6 +99,15 @@ const char* Name(KvLayoutKind kind) {
       return "rebuilt";
   }
   return "";
+}
+
+absl::Status CheckTokens(const char* what, int32_t tokens) {
+  if (tokens < 0 || tokens > kMostPlanTokens || tokens % kTokenMultiple != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(what, ": expected a multiple of ",
+                                                   kTokenMultiple, " tokens up to ",
+                                                   kMostPlanTokens, ", or 0, got ", tokens));
+  }
+  return absl::OkStatus();
 }
 
 int64_t TensorPlan::BytesPerToken() const {

@@ -23,6 +23,12 @@ enum class KvLayoutKind {
 
 const char* Name(KvLayoutKind kind);  // "full", "direct", "rebuilt"
 
+inline constexpr int32_t kMostPlanTokens = 1 << 20;  // of an exact prefix, window or anchor
+
+// INVALID_ARGUMENT where a number of tokens, called `what`, is not of whole blocks of 16 or beyond
+// kMostPlanTokens.
+absl::Status CheckTokens(const char* what, int32_t tokens);
+
 // What the method knew of a tensor when it chose; for reports. Unknown numbers are 0.
 struct TensorFacts {
   double condition_number = 0;  // of the weight, largest over smallest singular value

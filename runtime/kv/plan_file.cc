@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/weights/json_fields.h"
+#include "runtime/weights/json_header.h"
 #include "runtime/weights/printable.h"
 #include "runtime/weights/safetensors.h"
 #include "runtime/weights/safetensors_writer.h"
@@ -16,12 +17,15 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kMetadataKey[] = "lorc_kv_plan";
-constexpr char kFormat[] = "lorc-kv-plan";
-constexpr int32_t kVersion = 2;
 constexpr int32_t kVersionWithoutHeadOrder = 1;  // what a plan without one says
+constexpr JsonHeaderKind kHeader = {.key = "lorc_kv_plan",
+                                    .format = "lorc-kv-plan",
+                                    .oldest_version = kVersionWithoutHeadOrder,
+                                    .newest_version = 2,
+                                    .file = "a KV plan",
+                                    .content = "the plan format",
+                                    .advice = "; plans are made by `lorc compress`"};
 constexpr int64_t kMostLayers = 4096;
-constexpr int32_t kMostTokens = 1 << 20;
 constexpr int32_t kMostWidth = 1 << 20;
 
 std::string TensorName(size_t layer, const char* tensor, const char* part) {
@@ -54,11 +58,11 @@ json ToJson(const KvPlan& plan) {
     json of_layer = {{"key", ToJson(layer.key)}, {"value", ToJson(layer.value)}};
     if (!layer.head_order.empty()) {
       of_layer["head_order"] = layer.head_order;
-      version = kVersion;
+      version = kHeader.newest_version;
     }
     layers.push_back(std::move(of_layer));
   }
-  return {{"format", kFormat},
+  return {{"format", kHeader.format},
           {"version", version},
           {"name", plan.name},
           {"method", plan.method},
@@ -217,20 +221,11 @@ absl::Status ReadMeasured(const JsonFields& fields, const std::string& source,
 
 absl::Status ReadHeader(const json& header, const std::string& source, KvPlan* plan) {
   const JsonFields fields(header, source);
-  LORC_ASSIGN_OR_RETURN(const std::string format, fields.String("format", ""));
-  if (format != kFormat) {
-    return fields.Invalid(absl::StrCat("format is ", Printable(format), ", expected ", kFormat));
-  }
-  LORC_ASSIGN_OR_RETURN(const int32_t version, fields.Integer("version", 1, 1 << 30));
-  if (version > kVersion) {
-    return fields.Unimplemented(absl::StrCat(
-        "version ", version, " of the plan format; this program reads up to ", kVersion));
-  }
   LORC_ASSIGN_OR_RETURN(plan->name, fields.String("name", ""));
   LORC_ASSIGN_OR_RETURN(plan->method, fields.String("method", ""));
-  LORC_ASSIGN_OR_RETURN(plan->exact_prefix, fields.Integer("exact_prefix", 0, kMostTokens));
-  LORC_ASSIGN_OR_RETURN(plan->exact_window, fields.Integer("exact_window", 0, kMostTokens));
-  LORC_ASSIGN_OR_RETURN(plan->anchor, fields.Integer("anchor", 0, kMostTokens));
+  LORC_ASSIGN_OR_RETURN(plan->exact_prefix, fields.Integer("exact_prefix", 0, kMostPlanTokens));
+  LORC_ASSIGN_OR_RETURN(plan->exact_window, fields.Integer("exact_window", 0, kMostPlanTokens));
+  LORC_ASSIGN_OR_RETURN(plan->anchor, fields.Integer("anchor", 0, kMostPlanTokens));
   LORC_ASSIGN_OR_RETURN(const json base, Member(fields, "base", json::value_t::object));
   const JsonFields base_fields(base, absl::StrCat(source, ", base"));
   LORC_ASSIGN_OR_RETURN(plan->base_fingerprint, base_fields.String("fingerprint", ""));
@@ -251,14 +246,8 @@ absl::StatusOr<KvPlan> ReadPlan(const std::string& path) {
 }
 
 absl::StatusOr<KvPlan> ParsePlan(const Safetensors& file) {
-  const auto metadata = file.metadata().find(kMetadataKey);
-  if (metadata == file.metadata().end()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(file.name(), ": not a KV plan: the metadata has no ", kMetadataKey,
-                     "; plans are made by `lorc compress`"));
-  }
   json header;
-  LORC_RETURN_IF_ERROR(ParseJsonObject(metadata->second, file.name(), &header));
+  LORC_RETURN_IF_ERROR(ReadJsonHeader(file, kHeader, &header));
   KvPlan plan;
   LORC_RETURN_IF_ERROR(ReadHeader(header, file.name(), &plan));
   const json* layers = JsonFields(header, file.name()).Find("layers");
@@ -301,7 +290,7 @@ absl::Status WritePlan(const KvPlan& plan, const std::string& path) {
       add(TensorName(i, name, "decoder"), tensor.decoder, {tensor.groups, width, tensor.rank});
     }
   }
-  return WriteSafetensors(path, tensors, {{kMetadataKey, Dump(plan, -1)}});
+  return WriteSafetensors(path, tensors, {{kHeader.key, Dump(plan, -1)}});
 }
 
 std::string PlanHeaderJson(const KvPlan& plan) { return Dump(plan, 2); }

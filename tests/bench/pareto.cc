@@ -3,6 +3,7 @@
 // project.
 //
 //   pareto MODEL CALIBRATION_TEXT EVALUATION_TEXT [--only TEXT] [--windows 8] [--json FILE]
+//     [--html FILE]
 //
 // Where the laboratory (torch, float32) has a figure for the same plan, it stands beside ours. Its
 // exact window ends at a token, ours at a block of 16 tokens (64 tokens of window are 49 to 64
@@ -13,14 +14,17 @@
 
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "runtime/compress/build_plan.h"
@@ -29,6 +33,7 @@
 #include "runtime/compress/offline_model.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "runtime/weights/status_macros.h"
+#include "tests/bench/pareto_page.h"
 #include "tests/bench/per_channel_keys.h"
 
 namespace lorc {
@@ -148,6 +153,19 @@ std::vector<Row> Rows(const ModelConfig& config) {
   return rows;
 }
 
+ParetoFamily FamilyOf(const Row& row) {
+  const CompressionOptions& options = row.options;
+  if (row.kind == Row::Kind::kFullMixed) return {"integers, mixed", true};
+  if (row.kind == Row::Kind::kPerChannel) return {"integers, keys per channel", true};
+  if (options.keeps_all()) {
+    if (options.latent_type == SegmentType::kFp8) return {"fp8"};
+    return {"integers per token", true};
+  }
+  if (options.method == "loss") return {absl::StrCat("loss, ", Name(options.keys)), true};
+  if (options.method == "kq-svd") return {"KQ-SVD"};
+  return {options.method == "lorc" ? "LoRC" : "KV-CoRE"};
+}
+
 // Numbers that are kept in float32 here, to compare with the laboratory, would be bf16.
 int64_t ExtraBytes(const KvPlan& plan) {
   int64_t bytes = 0;
@@ -199,19 +217,23 @@ class Pareto {
   }
 
   const ModelConfig& config() const { return checkpoint_->config(); }
+  int32_t num_windows() const { return full_.num_windows; }
 
-  absl::StatusOr<Evaluation> MeasureFull() {
+  absl::StatusOr<ParetoRow> MeasureFull() {
     LORC_ASSIGN_OR_RETURN(full_, Measure(KvPlan::Full(config(), SegmentType::kF32), 0));
-    return full_;
+    ParetoRow result;
+    result.name = "uncompressed";
+    result.bytes_per_token =
+        static_cast<double>(KvPlan::Full(config(), SegmentType::kBf16).BytesPerToken());
+    result.perplexity = full_.perplexity;
+    result.recall = full_.recall;
+    return result;
   }
 
-  struct Result {
-    Evaluation evaluation;
-    double bytes_per_token = 0;
-    double predicted = 0;  // relative perplexity; 0: not predicted
-  };
-  absl::StatusOr<Result> Run(const Row& row) {
-    Result result;
+  absl::StatusOr<ParetoRow> Run(const Row& row) {
+    ParetoRow result;
+    result.name = row.name;
+    result.family = FamilyOf(row);
     KvPlan plan;
     if (row.options.keeps_all()) {
       LORC_ASSIGN_OR_RETURN(plan, BuildFullPlan(config(), row.options));
@@ -230,12 +252,15 @@ class Pareto {
         row.kind == Row::Kind::kPerChannel
             ? config().num_layers * PerChannelKeysBytes(config().kv_width(), row.bits, 32)
             : static_cast<double>(plan.BytesPerToken() - ExtraBytes(plan));
-    LORC_ASSIGN_OR_RETURN(result.evaluation, Measure(plan, row.bits));
+    LORC_ASSIGN_OR_RETURN(const Evaluation evaluation, Measure(plan, row.bits));
     double change = 0;
-    for (int i = 0; i < 4 && i < result.evaluation.num_windows; ++i) {
-      change += (result.evaluation.window_nll[i] - full_.window_nll[i]) / 4;
+    for (int i = 0; i < 4 && i < evaluation.num_windows; ++i) {
+      change += (evaluation.window_nll[i] - full_.window_nll[i]) / 4;
     }
-    if (change > std::log(5.0)) result.evaluation.perplexity = std::exp(full_.nll + change);
+    result.perplexity =
+        change > std::log(5.0) ? std::exp(full_.nll + change) : evaluation.perplexity;
+    result.change = result.perplexity / full_.perplexity - 1;
+    result.recall = evaluation.recall;
     return result;
   }
 
@@ -289,58 +314,78 @@ class Pareto {
 };
 
 struct Arguments {
-  std::string model, calibration, evaluation, only, json;
+  std::string model, calibration, evaluation, only, json, html;
   int32_t windows = 8;
 };
+
+void Print(const Row& row, const ParetoRow& result, const ParetoRow& full) {
+  std::printf("%-48s %8.0f %4.1f %% %11.4f %+7.2f %% ", row.name.c_str(), result.bytes_per_token,
+              100 * result.bytes_per_token / full.bytes_per_token, result.perplexity,
+              100 * result.change);
+  if (result.predicted > 0) {
+    std::printf("%+7.2f %% ", 100 * result.predicted);
+  } else {
+    std::printf("%9s ", "");
+  }
+  std::printf("%8.4f %+8.4f |", result.recall, result.recall - full.recall);
+  if (row.perplexity.has_value()) {
+    std::printf(" %10.4f %+6.2f %% %8.4f %+7.4f", *row.perplexity,
+                100 * (result.perplexity / *row.perplexity - 1), *row.recall,
+                result.recall - *row.recall);
+  }
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
+std::string ParetoJson(const ParetoReport& report) {
+  const ParetoRow& full = report.uncompressed;
+  nlohmann::json rows = nlohmann::json::array();
+  rows.push_back({{"name", full.name},
+                  {"bytes_per_token", full.bytes_per_token},
+                  {"perplexity", full.perplexity},
+                  {"recall", full.recall}});
+  for (const ParetoRow& row : report.rows) {
+    rows.push_back({{"name", row.name},
+                    {"bytes_per_token", row.bytes_per_token},
+                    {"perplexity", row.perplexity},
+                    {"perplexity_change", row.change},
+                    {"recall", row.recall}});
+  }
+  return rows.dump(2) + "\n";
+}
+
+// Nothing where there is no path.
+absl::Status WriteFile(const std::string& path, std::string_view text) {
+  if (path.empty()) return absl::OkStatus();
+  std::ofstream file(path);
+  file << text << std::flush;
+  return file.good() ? absl::OkStatus() : absl::UnavailableError("cannot write " + path);
+}
 
 absl::Status Run(const Arguments& arguments) {
   Pareto pareto;
   LORC_RETURN_IF_ERROR(
       pareto.Open(arguments.model, arguments.calibration, arguments.evaluation, arguments.windows));
-  LORC_ASSIGN_OR_RETURN(const Evaluation full, pareto.MeasureFull());
-  const auto full_bytes =
-      static_cast<double>(KvPlan::Full(pareto.config(), SegmentType::kBf16).BytesPerToken());
+  ParetoReport report;
+  report.model = pareto.config().name;
+  report.text = std::filesystem::path(arguments.evaluation).filename().string();
+  report.window = kWindow;
+  LORC_ASSIGN_OR_RETURN(report.uncompressed, pareto.MeasureFull());
+  report.num_windows = pareto.num_windows();
+  const ParetoRow& full = report.uncompressed;
   std::printf("%-48s %8s %6s %11s %9s %9s %8s %8s | %10s %8s %8s %7s\n", "plan", "bytes", "kept",
               "perplexity", "change", "predicted", "recall", "change", "laboratory", "dev.",
               "recall", "dev.");
-  std::printf("%-48s %8.0f %6s %11.4f %9s %9s %8.4f\n", "uncompressed", full_bytes, "100 %",
-              full.perplexity, "", "", full.recall);
-  nlohmann::json rows = nlohmann::json::array();
-  rows.push_back({{"name", "uncompressed"},
-                  {"bytes_per_token", full_bytes},
-                  {"perplexity", full.perplexity},
-                  {"recall", full.recall}});
+  std::printf("%-48s %8.0f %6s %11.4f %9s %9s %8.4f\n", full.name.c_str(), full.bytes_per_token,
+              "100 %", full.perplexity, "", "", full.recall);
   for (const Row& row : Rows(pareto.config())) {
     if (row.name.find(arguments.only) == std::string::npos) continue;
-    LORC_ASSIGN_OR_RETURN(const Pareto::Result result, pareto.Run(row));
-    const Evaluation& e = result.evaluation;
-    const double change = e.perplexity / full.perplexity - 1;
-    std::printf("%-48s %8.0f %4.1f %% %11.4f %+7.2f %% ", row.name.c_str(), result.bytes_per_token,
-                100 * result.bytes_per_token / full_bytes, e.perplexity, 100 * change);
-    if (result.predicted > 0) {
-      std::printf("%+7.2f %% ", 100 * result.predicted);
-    } else {
-      std::printf("%9s ", "");
-    }
-    std::printf("%8.4f %+8.4f |", e.recall, e.recall - full.recall);
-    if (row.perplexity.has_value()) {
-      std::printf(" %10.4f %+6.2f %% %8.4f %+7.4f", *row.perplexity,
-                  100 * (e.perplexity / *row.perplexity - 1), *row.recall, e.recall - *row.recall);
-    }
-    std::printf("\n");
-    std::fflush(stdout);
-    rows.push_back({{"name", row.name},
-                    {"bytes_per_token", result.bytes_per_token},
-                    {"perplexity", e.perplexity},
-                    {"perplexity_change", change},
-                    {"recall", e.recall}});
+    LORC_ASSIGN_OR_RETURN(ParetoRow result, pareto.Run(row));
+    Print(row, result, full);
+    report.rows.push_back(std::move(result));
   }
-  if (!arguments.json.empty()) {
-    std::ofstream file(arguments.json);
-    file << rows.dump(2) << "\n";
-    if (!file.good()) return absl::UnavailableError("cannot write " + arguments.json);
-  }
-  return absl::OkStatus();
+  LORC_RETURN_IF_ERROR(WriteFile(arguments.json, ParetoJson(report)));
+  return WriteFile(arguments.html, ParetoPage(report));
 }
 
 }  // namespace
@@ -355,6 +400,7 @@ int main(int argc, char** argv) {
   app.add_option("--only", arguments.only, "Rows whose name has this in it");
   app.add_option("--windows", arguments.windows, "Windows of perplexity")->capture_default_str();
   app.add_option("--json", arguments.json, "Also write the rows as JSON");
+  app.add_option("--html", arguments.html, "Also write them as a page with charts");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = lorc::Run(arguments);
   if (!status.ok()) std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());

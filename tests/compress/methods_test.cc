@@ -35,16 +35,17 @@ struct Fixture {
   std::vector<float> gain = Random(config.hidden_size, 2);
   std::vector<float> output = Random(config.hidden_size * config.query_width(), 3);
   LayerStatistics statistics;
-  TensorSource source;
+  TensorSource source;  // reads the numbers above
 
   explicit Fixture(bool is_key, KvLayoutKind layout = KvLayoutKind::kRebuilt) {
     source.config = &config;
     source.is_key = is_key;
     source.layout = layout;
     source.anchor = 16;
-    source.weight = weight;
-    source.gain = gain;
-    source.output = output;
+    source.read = [this](TensorRole role) {
+      if (role == TensorRole::kAttentionNorm) return gain;
+      return role == TensorRole::kAttentionOutput ? output : weight;
+    };
     source.statistics = &statistics;
   }
 };

@@ -12,6 +12,8 @@
 #include "tools/report/heat_map.h"
 #include "tools/report/html_page.h"
 #include "tools/report/html_text.h"
+#include "tools/report/memory_chart.h"
+#include "tools/report/number_text.h"
 #include "tools/report/svg_chart.h"
 
 namespace lorc {
@@ -206,6 +208,25 @@ TEST(HtmlText, Thousands) {
   EXPECT_EQ(WithThousands(-1234567), "-1,234,567");
   EXPECT_EQ(WithThousands(-0.2), "0");
   EXPECT_EQ(NumCharacters("a\xc3\xa9\xe2\x82\xac"), 3);
+}
+
+TEST(NumberText, SharesAndChanges) {
+  EXPECT_EQ(Nats(0.12346), "0.1235");
+  EXPECT_EQ(Share(0.1234), "12.3 %");
+  EXPECT_EQ(Percent(0.00123), "+0.12 %");
+  EXPECT_EQ(Percent(-0.5), "-50.00 %");
+  EXPECT_EQ(PlainPercent(0.05), "5 %");
+  EXPECT_EQ(PlainPercent(0.0025), "0.25 %");
+}
+
+TEST(MemoryChart, SaysWhatCachesTake) {
+  Chart chart = MemoryChart("title", "figure");
+  chart.series = {{.name = "a cache", .points = {MemoryPoint("a cache", 23040)}}};
+  const std::string svg = SvgChart(chart);
+  ExpectSound(svg);
+  EXPECT_THAT(svg, HasSubstr(">bytes per token<"));
+  EXPECT_THAT(svg, HasSubstr(">figure<"));
+  EXPECT_THAT(svg, HasSubstr("<title>a cache\n23,040 bytes per token</title>"));
 }
 
 TEST(SvgChart, LinesWithoutMarkersAndEndsOfAxes) {

@@ -12,47 +12,19 @@ namespace {
 constexpr std::array kMethods = {
     Method{.name = "lorc",
            .summary = "singular vectors of the weights (LoRC); needs no text",
-           .moments = MomentSource::kWeights,
-           .needs_text = false,
-           .needs_gradients = false,
-           .beyond_prefix = false,
-           .selects_channels = false,
-           .predicts_loss = false,
-           .metric = nullptr},
-    Method{.name = "kv-core",
-           .summary = "covariance of keys and values (KV-CoRE)",
-           .moments = MomentSource::kText,
-           .needs_text = true,
-           .needs_gradients = false,
-           .beyond_prefix = false,
-           .selects_channels = false,
-           .predicts_loss = false,
-           .metric = nullptr},
+           .moments = MomentSource::kWeights},
+    Method{.name = "kv-core", .summary = "covariance of keys and values (KV-CoRE)"},
     Method{.name = "kq-svd",
            .summary = "best for scores and outputs (KQ-SVD)",
-           .moments = MomentSource::kText,
-           .needs_text = true,
-           .needs_gradients = false,
-           .beyond_prefix = false,
-           .selects_channels = false,
-           .predicts_loss = false,
            .metric = QueryOutputMetric},
     Method{.name = "think",
            .summary = "single channels, chosen by queries (ThinK)",
-           .moments = MomentSource::kText,
-           .needs_text = true,
-           .needs_gradients = false,
-           .beyond_prefix = false,
            .selects_channels = true,
-           .predicts_loss = false,
            .metric = QueryOutputMetric},
     Method{.name = "loss",
            .summary = "covariance weighted by the loss' gradients",
-           .moments = MomentSource::kText,
-           .needs_text = true,
            .needs_gradients = true,
            .beyond_prefix = true,
-           .selects_channels = false,
            .predicts_loss = true,
            .metric = LossMetric},
 };
@@ -96,6 +68,10 @@ const char* Name(MomentSource source) {
       return "inputs";
   }
   return "";
+}
+
+bool NeedsText(MomentSource source) {
+  return source == MomentSource::kText || source == MomentSource::kInputs;
 }
 
 std::span<const Method> Methods() { return kMethods; }

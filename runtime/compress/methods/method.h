@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "runtime/compress/statistics.h"
 #include "runtime/kv/kv_plan.h"
 #include "runtime/model/model_config.h"
+#include "runtime/weights/checkpoint.h"
 
 namespace lorc {
 
@@ -23,6 +25,7 @@ enum class MomentSource {
   kInputs,   // W diag(E x^2) W^T: the text's inputs, channel by channel
 };
 const char* Name(MomentSource source);  // "text", "weights", "gain", "inputs"
+bool NeedsText(MomentSource source);
 
 // One layer's K or V as a method sees it.
 struct TensorSource {
@@ -30,9 +33,9 @@ struct TensorSource {
   bool is_key = false;
   KvLayoutKind layout = KvLayoutKind::kDirect;  // direct or rebuilt
   int32_t anchor = 0;                           // tokens; of direct keys
-  std::span<const float> weight;                // W_k or W_v [n, D], n = g*d
-  std::span<const float> gain;                  // of the norm before it [D]
-  std::span<const float> output;                // W_o [D, h*d]
+  // Weights of the layer in float32, read by those who need them: kKey and kValue [n, D], n = g*d;
+  // kAttentionNorm, the gain before them, [D]; kAttentionOutput [D, h*d].
+  std::function<std::vector<float>(TensorRole)> read;
   const LayerStatistics* statistics = nullptr;  // nullptr where there is no text
   std::span<const int32_t> head_order;  // KV heads as the groups want them; empty: as they are
 
@@ -43,15 +46,17 @@ struct TensorSource {
 
 struct Method {
   std::string_view name;
-  std::string_view summary;  // one line, for --help
-  MomentSource moments;      // unless another is asked for
-  bool needs_text;
-  bool needs_gradients;
-  bool beyond_prefix;     // moments of the tokens beyond the exact prefix only
-  bool selects_channels;  // instead of combining them
-  bool predicts_loss;     // half a gain, per token, is nats
-  // [n, n], upper triangle; empty: the identity. nullptr: always the identity.
-  std::vector<double> (*metric)(const TensorSource& source);
+  std::string_view summary;                    // one line, for --help
+  MomentSource moments = MomentSource::kText;  // unless another is asked for
+  bool needs_gradients = false;
+  bool beyond_prefix = false;     // moments of the tokens beyond the exact prefix only
+  bool selects_channels = false;  // instead of combining them
+  bool predicts_loss = false;     // half a gain, per token, is nats
+  // [n, n], upper triangle; empty: the identity. nullptr: always the identity. Needs text.
+  std::vector<double> (*metric)(const TensorSource& source) = nullptr;
+
+  // Whichever moments are asked for.
+  bool needs_text() const { return metric != nullptr || NeedsText(moments); }
 };
 
 // lorc, kv-core, kq-svd, think, loss.
@@ -59,7 +64,7 @@ std::span<const Method> Methods();
 // nullptr where there is none of that name.
 const Method* FindMethod(std::string_view name);
 
-// [n, n], upper triangle. kText needs statistics, kInputs too.
+// [n, n], upper triangle. Needs statistics where NeedsText(from).
 std::vector<double> SecondMoment(const TensorSource& source, MomentSource from, bool beyond_prefix);
 
 // Per group of n / groups neighbouring numbers.

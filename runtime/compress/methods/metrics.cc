@@ -40,6 +40,8 @@ std::vector<double> QueryOutputMetric(const TensorSource& source) {
   const int64_t d = config.head_dim;
   const int64_t width = config.query_width();
   std::vector<double> metric(n * n, 0.0);
+  std::vector<float> output;  // W_o
+  if (!source.is_key) output = source.read(TensorRole::kAttentionOutput);
   std::vector<double> slice(int64_t{config.hidden_size} * d);
   for (int64_t head = 0; head < config.num_heads; ++head) {
     const int64_t kv_head = head / config.heads_per_kv();
@@ -49,7 +51,7 @@ std::vector<double> QueryOutputMetric(const TensorSource& source) {
       continue;
     }
     for (int64_t row = 0; row < config.hidden_size; ++row) {
-      std::copy_n(source.output.begin() + row * width + head * d, d, slice.begin() + row * d);
+      std::copy_n(output.begin() + row * width + head * d, d, slice.begin() + row * d);
     }
     std::vector<double> product(d * d, 0.0);
     AddOuterProducts(slice.data(), config.hidden_size, d, product.data());

@@ -15,10 +15,12 @@ namespace {
 std::vector<double> OfWeight(const TensorSource& source, const std::vector<double>& scale) {
   const int64_t n = source.config->kv_width();
   const int64_t columns = source.config->hidden_size;
+  const std::vector<float> weight =
+      source.read(source.is_key ? TensorRole::kKey : TensorRole::kValue);
   std::vector<double> transposed(columns * n);
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t c = 0; c < columns; ++c) {
-      transposed[c * n + i] = scale[c] * source.weight[i * columns + c];
+      transposed[c * n + i] = scale[c] * weight[i * columns + c];
     }
   }
   std::vector<double> moment(n * n, 0.0);
@@ -80,7 +82,10 @@ std::vector<double> SecondMoment(const TensorSource& source, MomentSource from,
     return source.Of(beyond_prefix ? source.statistics->far : source.statistics->all);
   }
   std::vector<double> scale(source.config->hidden_size, 1.0);
-  if (from == MomentSource::kGain) scale.assign(source.gain.begin(), source.gain.end());
+  if (from == MomentSource::kGain) {
+    const std::vector<float> gain = source.read(TensorRole::kAttentionNorm);
+    scale.assign(gain.begin(), gain.end());
+  }
   if (from == MomentSource::kInputs) {
     LORC_CHECK(source.statistics != nullptr);
     for (size_t i = 0; i < scale.size(); ++i) scale[i] = std::sqrt(source.statistics->inputs[i]);
