@@ -42,7 +42,9 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
   if (group >= p.groups) return;
   const int begin = p.pass.stream_begin[blockIdx.x];
   const int end = p.pass.stream_begin[blockIdx.x + 1];
-  const int stage_bytes = p.key_stage_bytes + p.value_stage_bytes;
+  const StagedGroup& key_units = p.key;
+  const StagedGroup& value_units = p.value;
+  const int stage_bytes = key_units.run_bytes + value_units.run_bytes;
   auto* const full = reinterpret_cast<uint64_t*>(memory) + warp * kMaxStages;
   std::byte* const ring =
       memory + kMostWarps * kMaxStages * sizeof(uint64_t) + warp * p.stages * stage_bytes;
@@ -50,21 +52,17 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
   const std::byte* const value_pool = p.pool + p.value_offset + group * p.value_group_bytes;
   const int block_mask = (1 << p.block_shift) - 1;
 
-  const WarpShare& key_units = p.key[0];
-  const WarpShare& value_units = p.value[0];
   if (lane == 0) {
-    for (int s = 0; s < p.stages; ++s) InitBarrier(full + s);
+    for (int s = 0; s < p.stages; ++s) InitBarrier(full + s, kCopyArrivals);
     FenceBarriers();
   }
   __syncwarp();
 
-  // Half of the lanes copy spans of K, the others of V.
-  static_assert(kMaxSpans == 16);
+  // Half of the lanes copy spans of K, the others of V: at most 8 units have at most 16 spans.
   const Span span = lane < 16 ? key_units.span[lane] : value_units.span[lane - 16];
   const std::byte* const pool = (lane < 16 ? key_pool : value_pool) + span.offset;
-  std::byte* const to = ring + (lane < 16 ? 0 : p.key_stage_bytes) + span.stage;
-  const int total = key_units.run_bytes + value_units.run_bytes;
-  RingPlace load;
+  std::byte* const to = ring + (lane < 16 ? 0 : key_units.run_bytes) + span.stage;
+    RingPlace load;
   int load_tile = begin;
   int load_item = p.pass.stream_item[blockIdx.x];
   int load_position = 0, load_table = 0, load_item_end = 0;
@@ -86,7 +84,7 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
     if (load_tile >= end) return;
     const int in_block = (load_position & block_mask) / 16;
     CopySpans(pool + next_block * p.block_bytes + in_block * span.run_stride,
-              to + load.stage * stage_bytes, span.bytes, total, full + load.stage, lane);
+              to + load.stage * stage_bytes, span.bytes, stage_bytes, full + load.stage, lane);
     load.Advance(p.stages);
     load_position += kTileTokens;
     if (++load_tile == end) return;
@@ -112,7 +110,7 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
   while (tile < end) {
     const DecodeItem item = p.pass.items[item_index];
     const int item_end = min(end, p.pass.items[item_index + 1].tile_begin);
-    float maximum[2] = {-INFINITY, -INFINITY};
+    float maximum[2] = {kNoMaximum, kNoMaximum};
     float sum[2] = {0, 0};
     float out[VU * 4][4];
 #pragma unroll
@@ -134,7 +132,7 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
             if (UnitView<kType>(key_unit[u]).width() == 0) break;
 #pragma unroll
             for (int s = 0; s < 2; ++s) {
-              const uint4 words = __ldg(from + (key_units.unit_index[u] * 2 + s) * 32);
+              const uint4 words = __ldg(from + (key_units.index[u] * 2 + s) * 32);
               query[u][s][0] = words.x;
               query[u][s][1] = words.z;
               query[u][s][2] = words.y;
@@ -232,7 +230,7 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
           const float next = fmaxf(maximum[r], largest[r]);
-          rescale[r] = maximum[r] == -INFINITY ? 0.0f : exp2f(maximum[r] - next);
+          rescale[r] = Exp2(maximum[r] - next);
           maximum[r] = next;
           sum[r] *= rescale[r];
         }
@@ -247,7 +245,7 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
       for (int n = 0; n < 2; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          weight[n][i] = score[n][i] == -INFINITY ? 0.0f : exp2f(score[n][i] - maximum[i / 2]);
+          weight[n][i] = Exp2(score[n][i] - maximum[i / 2]);
           sum[i / 2] += weight[n][i];
         }
       }
@@ -268,7 +266,7 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
           }
         }
         uint32_t pairs[8];
-        unit.template Decode<false>(stage + p.key_stage_bytes, lane, pairs);
+        unit.template Decode<false>(stage + key_units.run_bytes, lane, pairs);
         if (!whole) {
           // Weights of tokens that are not there are 0, but what lies there may be anything.
 #pragma unroll
@@ -325,13 +323,9 @@ cudaError_t Launch(AttendLatentParams params, const LatentUnits& units, int num_
   params.head_tiles = 1;
   params.key_units = units.key_count;
   const bool single_run = params.block_shift == 4;
-  if (!DealUnits(units.key, units.key_count, single_run, 1, KU, params.key) ||
-      !DealUnits(units.value, units.value_count, single_run, 1, VU, params.value)) {
-    return cudaErrorInvalidConfiguration;
-  }
-  params.key_stage_bytes = params.key[0].run_bytes;
-  params.value_stage_bytes = params.value[0].run_bytes;
-  const int stage_bytes = params.key_stage_bytes + params.value_stage_bytes;
+  params.key = StageUnits(units.key, units.key_count, single_run);
+  params.value = StageUnits(units.value, units.value_count, single_run);
+  const int stage_bytes = params.key.run_bytes + params.value.run_bytes;
   constexpr int kFixed = kMostWarps * kMaxStages * sizeof(uint64_t);
   const int warps = std::min(kMostWarps, params.groups);
   params.stages = std::min(kMaxStages, (shared_bytes - kFixed) / (warps * stage_bytes));

@@ -7,8 +7,9 @@
 //            partial sums meet in shared memory
 //   softmax  each warp 2 MT heads, a lane per token
 //   sums     each warp its share (of 8) of the value units, for the whole tile
-// Loads are a warp's own affair (warp_copy.cuh), so one barrier per tile is all that the warps share:
-// scores of tile i | barrier | softmax of tile i, sums of tile i - 1.
+// A ninth warp copies: K and V of a tile into rings of stages (warp_copy.cuh), which the others give
+// back. One barrier per tile is all that those share beside: scores of tile i | barrier | softmax of
+// tile i, sums of tile i - 1.
 //
 // Absorbed queries stay in registers for a chunk: [unit][step of 16 columns][tile of 16 heads], with
 // the words of a lane in the order a0 a2 a1 a3. They are f16, or bf16 for bf16 units, scaled per
@@ -40,128 +41,102 @@ struct alignas(16) Shared {
   float scores[2][kKeyShares][16 * MT][kScoreStride];
   uint16_t weights[2][2][16 * MT][kWeightStride];  // [parity][f16, bf16]
   float rescale[2][16 * MT];
-  uint64_t key_full[kWarps][kMaxStages];
-  uint64_t value_full[kWarps][kMaxStages + 1];
+  uint64_t key_full[kMaxStages], key_free[kMaxStages];
+  uint64_t value_full[kMaxStages + 1], value_free[kMaxStages + 1];
   int changed[2];  // the last tile of this parity that has a rescale other than 1
 };
 
-// The tile that a warp loads next, and the item it belongs to.
-struct Cursor {
-  int tile;
-  int item;
-  DecodeItem at;
-  int next_begin;  // first tile of the next item
+template <int MT>
+constexpr int kSharedBytes = static_cast<int>((sizeof(Shared<MT>) + 127) / 128 * 128);
 
-  __device__ void Load(const DecodePass& pass, int new_item) {
-    item = new_item;
-    at = pass.items[item];
-    next_begin = pass.items[item + 1].tile_begin;
-  }
-  // Position of the tile's first token.
-  __device__ int Position() const {
-    return (at.begin / kTileTokens + tile - at.tile_begin) * kTileTokens;
-  }
-  __device__ void Advance(const DecodePass& pass, int end) {
-    if (++tile == next_begin && tile < end) Load(pass, item + 1);
-  }
-};
+__device__ __forceinline__ void SyncReaders() {
+  asm volatile("bar.sync 1, %0;" ::"n"(kWarps * 32) : "memory");
+}
 
-template <int MT, int KU, int VU, int kType>
-__global__ void __launch_bounds__(kWarps * 32, 1)
-    AttendWideKernel(const __grid_constant__ AttendLatentParams p) {
-  extern __shared__ __align__(128) std::byte memory[];
-  auto& shared = *reinterpret_cast<Shared<MT>*>(memory);
-  std::byte* const ring = memory + (sizeof(Shared<MT>) + 127) / 128 * 128;
-  constexpr int kRows = 16 * MT;
-  constexpr int kRowsPerWarp = kRows / kWarps;
-  const int lane = threadIdx.x % 32;
-  const int warp = threadIdx.x / 32;
-  const int key_share = warp % kKeyShares;
-  const int run = warp / kKeyShares;
-  const int group = blockIdx.y / p.head_tiles;
-  const int head_tile = blockIdx.y % p.head_tiles;
-  const int rows = min(kRows, p.rows - head_tile * kRows);
-  const int begin = p.pass.stream_begin[blockIdx.x];
-  const int end = p.pass.stream_begin[blockIdx.x + 1];
+// Copies tile after tile of the stream into the rings.
+template <int MT>
+__device__ __forceinline__ void Copy(const AttendLatentParams& p, Shared<MT>& shared,
+                                     std::byte* key_ring, std::byte* value_ring, int begin,
+                                     int end) {
   if (begin == end) return;
+  const int lane = threadIdx.x % 32;
+  const int group = blockIdx.y / p.head_tiles;
   const std::byte* const key_pool = p.pool + p.key_offset + group * p.key_group_bytes;
   const std::byte* const value_pool = p.pool + p.value_offset + group * p.value_group_bytes;
   const int block_mask = (1 << p.block_shift) - 1;
-  const WarpShare& key_units = p.key[key_share];
-  const WarpShare& value_units = p.value[warp];
-  const int value_stages = p.stages + 1;
-  std::byte* const key_ring = ring + warp * p.stages * p.key_stage_bytes;
-  std::byte* const value_ring = ring + kWarps * p.stages * p.key_stage_bytes +
-                                warp * value_stages * p.value_stage_bytes;
-
-  if (threadIdx.x < 2) shared.changed[threadIdx.x] = -1;
-  if (lane == 0) {
-    for (int s = 0; s < p.stages; ++s) InitBarrier(&shared.key_full[warp][s]);
-    for (int s = 0; s < value_stages; ++s) InitBarrier(&shared.value_full[warp][s]);
-    FenceBarriers();
-  }
-  __syncwarp();
-
-  // This lane's spans.
-  const Span key_span = lane < kMaxSpans ? key_units.span[lane] : Span{};
-  const Span value_span = lane < kMaxSpans ? value_units.span[lane] : Span{};
-  Cursor next;
-  RingPlace key_load, value_load;
-  int next_block[2];  // of the tile at the cursor, -1: nothing to read
-  const auto look_up = [&]() {
-    const int position = next.Position();
+  int item_index = p.pass.stream_item[blockIdx.x];
+  DecodeItem item = p.pass.items[item_index];
+  int item_end = p.pass.items[item_index + 1].tile_begin;
+  RingPlace key, value;
+  key.parity = value.parity = 1;  // every stage is free at first
+  for (int tile = begin; tile < end; ++tile) {
+    if (tile == item_end) {
+      item = p.pass.items[++item_index];
+      item_end = p.pass.items[item_index + 1].tile_begin;
+    }
+    const int position = (item.begin / kTileTokens + tile - item.tile_begin) * kTileTokens;
+    bool there[2];
+    int64_t block[2];
+    int in_block[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int at = position + 16 * r;
-      const bool there = next.tile < end && at >= next.at.begin && at < next.at.end;
-      next_block[r] = there ? __ldg(p.pass.table + next.at.table + (at >> p.block_shift)) : -1;
+      there[r] = at >= item.begin && at < item.end;
+      in_block[r] = (at & block_mask) / 16;
+      block[r] =
+          there[r] ? __ldg(p.pass.table + item.table + (at >> p.block_shift)) * p.block_bytes : 0;
     }
-  };
-  next.tile = begin;
-  next.Load(p.pass, p.pass.stream_item[blockIdx.x]);
-  look_up();
-  const auto load_keys = [&]() {
-    if (next.tile >= end) return;
-    const int block = run == 0 ? next_block[0] : next_block[1];
-    const int in_block = (next.Position() + 16 * run & block_mask) / 16;
-    CopySpans(key_pool + max(block, 0) * p.block_bytes + key_span.offset +
-                  in_block * key_span.run_stride,
-              key_ring + key_load.stage * p.key_stage_bytes + key_span.stage,
-              block < 0 ? 0 : key_span.bytes, block < 0 ? 0 : key_units.run_bytes,
-              &shared.key_full[warp][key_load.stage], lane);
-    key_load.Advance(p.stages);
-  };
-  // After load_keys: goes on to the next tile.
-  const auto load_values = [&]() {
-    if (next.tile >= end) return;
-    uint64_t* const full = &shared.value_full[warp][value_load.stage];
-    std::byte* const stage = value_ring + value_load.stage * p.value_stage_bytes;
-    const int position = next.Position();
-    ExpectRuns(full, ((next_block[0] >= 0) + (next_block[1] >= 0)) * value_units.run_bytes, lane);
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int block = next_block[r];
-      const int in_block = (position + 16 * r & block_mask) / 16;
-      CopyRun(value_pool + max(block, 0) * p.block_bytes + value_span.offset +
-                  in_block * value_span.run_stride,
-              stage + r * value_units.run_bytes + value_span.stage,
-              block < 0 ? 0 : value_span.bytes, full, lane);
-    }
-    FinishRuns(full);
-    value_load.Advance(value_stages);
-    next.Advance(p.pass, end);
-    look_up();
-  };
-  for (int s = 0; s < p.stages; ++s) {
-    load_keys();
-    load_values();
+    const auto copy = [&](const StagedGroup& units, const std::byte* pool, std::byte* stage,
+                          uint64_t* full) {
+      ExpectRuns(full, (there[0] + there[1]) * units.run_bytes, lane);
+      // Lanes 0..15 copy the first run, the others the second.
+      const int r = lane / 16;
+      const std::byte* const from = pool + (r == 0 ? block[0] : block[1]);
+      for (int i = lane % 16; i < (units.num_spans + 15) / 16 * 16; i += 16) {
+        const bool copies = i < units.num_spans && (r == 0 ? there[0] : there[1]);
+        const Span span = copies ? units.span[i] : Span{};
+        CopyRun(from + span.offset + (r == 0 ? in_block[0] : in_block[1]) * span.run_stride,
+                stage + r * units.run_bytes + span.stage, span.bytes, full, lane);
+      }
+      FinishRuns(full);
+    };
+    WaitForStage(&shared.key_free[key.stage], key.parity);
+    copy(p.key, key_pool, key_ring + key.stage * 2 * p.key.run_bytes, &shared.key_full[key.stage]);
+    key.Advance(p.stages);
+    WaitForStage(&shared.value_free[value.stage], value.parity);
+    copy(p.value, value_pool, value_ring + value.stage * 2 * p.value.run_bytes,
+         &shared.value_full[value.stage]);
+    value.Advance(p.stages + 1);
   }
+}
 
+template <int MT, int KU, int VU, int kType>
+__device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT>& shared,
+                                        const std::byte* key_ring, const std::byte* value_ring,
+                                        int begin, int end) {
+  constexpr int kRows = 16 * MT;
+  const int lane = threadIdx.x % 32;
+  const int warp = threadIdx.x / 32;
+  const int group = blockIdx.y / p.head_tiles;
+  const int head_tile = blockIdx.y % p.head_tiles;
+  constexpr int kRowsPerWarp = kRows / kWarps;
+  const int key_share = warp % kKeyShares;
+  const int run = warp / kKeyShares;
+  const int rows = min(kRows, p.rows - head_tile * kRows);
+  // This warp's units.
+  const int key_first = p.key.num_units * key_share / kKeyShares;
+  const int key_count = p.key.num_units * (key_share + 1) / kKeyShares - key_first;
+  const int value_first = p.value.num_units * warp / kWarps;
+  const int value_count = p.value.num_units * (warp + 1) / kWarps - value_first;
   StagedUnit key_unit[KU], value_unit[VU];
 #pragma unroll
-  for (int u = 0; u < KU; ++u) key_unit[u] = key_units.unit[u];
+  for (int u = 0; u < KU; ++u) {
+    key_unit[u] = u < key_count ? p.key.unit[key_first + u] : StagedUnit{};
+  }
 #pragma unroll
-  for (int u = 0; u < VU; ++u) value_unit[u] = value_units.unit[u];
+  for (int u = 0; u < VU; ++u) {
+    value_unit[u] = u < value_count ? p.value.unit[value_first + u] : StagedUnit{};
+  }
   uint4 query[KU][2][MT];
   float query_scale[kRowsPerWarp];
   float maximum[kRowsPerWarp], sum[kRowsPerWarp];
@@ -173,9 +148,8 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
   // Sums of the tile: weights [heads, tokens] times values [tokens, columns].
   const auto add_values = [&](int tile, int item_begin, int item_end, int position) {
     const int parity = (tile - begin) & 1;
-    const std::byte* const stage = value_ring + value_use.stage * p.value_stage_bytes;
-    WaitForStage(&shared.value_full[warp][value_use.stage], value_use.parity);
-    value_use.Advance(value_stages);
+    const std::byte* const stage = value_ring + value_use.stage * 2 * p.value.run_bytes;
+    WaitForStage(&shared.value_full[value_use.stage], value_use.parity);
     if (shared.changed[parity] == tile) {
 #pragma unroll
       for (int m = 0; m < MT; ++m) {
@@ -209,7 +183,7 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
           }
         }
         uint32_t pairs[8];
-        unit.template Decode<false>(stage + r * value_units.run_bytes, lane, pairs);
+        unit.template Decode<false>(stage + r * p.value.run_bytes, lane, pairs);
         if (!whole) {
           // Weights of tokens that are not there are 0, but what lies there may be anything.
           uint32_t mask[2];
@@ -236,10 +210,13 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
         }
       }
     }
+    __syncwarp();
+    if (lane == 0) Arrive(&shared.value_free[value_use.stage]);
+    value_use.Advance(p.stages + 1);
   };
 
   int tile = begin;
-  int item_index = p.pass.stream_item[blockIdx.x];
+  int item_index = begin == end ? 0 : p.pass.stream_item[blockIdx.x];
   int slot = p.pass.stream_slot[blockIdx.x];
   while (tile < end) {
     const DecodeItem item = p.pass.items[item_index];
@@ -247,7 +224,7 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
     const int first_position =
         (item.begin / kTileTokens + tile - item.tile_begin) * kTileTokens - tile * kTileTokens;
 #pragma unroll
-    for (int i = 0; i < kRowsPerWarp; ++i) maximum[i] = -INFINITY, sum[i] = 0;
+    for (int i = 0; i < kRowsPerWarp; ++i) maximum[i] = kNoMaximum, sum[i] = 0;
 #pragma unroll
     for (int m = 0; m < MT; ++m) {
 #pragma unroll
@@ -274,7 +251,7 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
           for (int s = 0; s < 2; ++s) {
 #pragma unroll
             for (int m = 0; m < MT; ++m) {
-              query[u][s][m] = __ldg(from + ((key_units.unit_index[u] * 2 + s) * MT + m) * 32);
+              query[u][s][m] = __ldg(from + ((p.key.index[key_first + u] * 2 + s) * MT + m) * 32);
             }
           }
         }
@@ -283,9 +260,8 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
           query_scale[i] = __ldg(p.query_scale + part * kRows + warp * kRowsPerWarp + i);
         }
       }
-      WaitForStage(&shared.key_full[warp][key_use.stage], key_use.parity);
-      const std::byte* const stage = key_ring + key_use.stage * p.key_stage_bytes;
-      key_use.Advance(p.stages);
+      WaitForStage(&shared.key_full[key_use.stage], key_use.parity);
+      const std::byte* const stage = key_ring + (key_use.stage * 2 + run) * p.key.run_bytes;
       {
         float score[MT][2][4];
 #pragma unroll
@@ -334,47 +310,71 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
         }
       }
       __syncwarp();
-      load_keys();
-      __syncthreads();
+      if (lane == 0) Arrive(&shared.key_free[key_use.stage]);
+      key_use.Advance(p.stages);
+      SyncReaders();
       {
         const int token = position + lane;
         const bool there = token >= item.begin && token < item.end;
-        bool changed = false;
+        float score[kRowsPerWarp];
+        uint32_t grows = 0;
 #pragma unroll
         for (int i = 0; i < kRowsPerWarp; ++i) {
           const int row = warp * kRowsPerWarp + i;
-          float score = 0;
+          score[i] = 0;
 #pragma unroll
-          for (int k = 0; k < kKeyShares; ++k) score += shared.scores[parity][k][row][lane];
-          score = there && row < rows ? score * query_scale[i] : -INFINITY;
-          float largest = score;
-#pragma unroll
-          for (int d = 16; d > 0; d /= 2) {
-            largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, d));
-          }
-          float rescale = 1.0f;
-          if (largest > maximum[i] + kSlack) {
-            rescale = exp2f(maximum[i] - largest);
-            maximum[i] = largest;
-            changed = true;
-          }
-          const float weight = score == -INFINITY ? 0.0f : exp2f(score - maximum[i]);
-          sum[i] = sum[i] * rescale + weight;
-          shared.weights[parity][0][row][lane] = __half_as_ushort(__float2half_rn(weight));
-          shared.weights[parity][1][row][lane] = __bfloat16_as_ushort(__float2bfloat16_rn(weight));
-          if (lane == 0) shared.rescale[parity][row] = rescale;
+          for (int k = 0; k < kKeyShares; ++k) score[i] += shared.scores[parity][k][row][lane];
         }
-        if (changed && lane == 0) shared.changed[parity] = tile;
+#pragma unroll
+        for (int i = 0; i < kRowsPerWarp; ++i) {
+          const bool counts = there && warp * kRowsPerWarp + i < rows;
+          score[i] = counts ? score[i] * query_scale[i] : -INFINITY;
+          if (__any_sync(0xffffffffu, score[i] > maximum[i] + kSlack)) grows |= 1u << i;
+        }
+        float rescale[kRowsPerWarp];
+#pragma unroll
+        for (int i = 0; i < kRowsPerWarp; ++i) rescale[i] = 1.0f;
+        if (grows != 0) {
+#pragma unroll
+          for (int i = 0; i < kRowsPerWarp; ++i) {
+            if (grows >> i & 1) {
+              float largest = score[i];
+#pragma unroll
+              for (int d = 16; d > 0; d /= 2) {
+                largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, d));
+              }
+              rescale[i] = Exp2(maximum[i] - largest);
+              maximum[i] = largest;
+              sum[i] *= rescale[i];
+            }
+          }
+          if (lane == 0) shared.changed[parity] = tile;
+        }
+        float own_rescale = rescale[0];
+#pragma unroll
+        for (int i = 1; i < kRowsPerWarp; ++i) own_rescale = lane == i ? rescale[i] : own_rescale;
+        if (lane < kRowsPerWarp) {
+          shared.rescale[parity][warp * kRowsPerWarp + lane] = own_rescale;
+        }
+#pragma unroll
+        for (int i = 0; i < kRowsPerWarp; ++i) {
+          const int row = warp * kRowsPerWarp + i;
+          const float weight = Exp2(score[i] - maximum[i]);
+          sum[i] += weight;
+          if constexpr (kType != kBf16Units) {
+            shared.weights[parity][0][row][lane] = __half_as_ushort(__float2half_rn(weight));
+          }
+          if constexpr (kType == kBf16Units || kType == kMixed) {
+            shared.weights[parity][1][row][lane] = __bfloat16_as_ushort(__float2bfloat16_rn(weight));
+          }
+        }
       }
       if (tile > first_tile) {
         add_values(tile - 1, item.begin, item.end, position - kTileTokens);
-        __syncwarp();
       }
-      load_values();
     }
-    __syncthreads();
+    SyncReaders();
     add_values(tile - 1, item.begin, item.end, first_position + (tile - 1) * kTileTokens);
-    __syncwarp();
 
     const int64_t part = static_cast<int64_t>(slot) * gridDim.y + blockIdx.y;
 #pragma unroll
@@ -396,7 +396,7 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
         for (int n = 0; n < 4; ++n) {
           if (n >= 2 && unit.width() == 16) break;
           const int row = 16 * m + lane / 4;
-          float* to = p.partials.out + (part * kRows + row) * p.partials.width + value_units.column[u] +
+          float* to = p.partials.out + (part * kRows + row) * p.partials.width + p.value.column[value_first + u] +
                       8 * n + 2 * (lane % 4);
           const float(&o)[4] = out[m][4 * u + n];
           if (row < rows) *reinterpret_cast<float2*>(to) = make_float2(o[0], o[1]);
@@ -411,41 +411,69 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
   }
 }
 
+// 128 threads that copy, of which one warp does, and 256 that compute.
+constexpr int kThreads = (kWarps + 4) * 32;
+
+template <int MT, int KU, int VU, int kType>
+__global__ void __launch_bounds__(kThreads, 1)
+    AttendWideKernel(const __grid_constant__ AttendLatentParams p) {
+  extern __shared__ __align__(128) std::byte memory[];
+  auto& shared = *reinterpret_cast<Shared<MT>*>(memory);
+  std::byte* const key_ring = memory + kSharedBytes<MT>;
+  std::byte* const value_ring = key_ring + p.stages * 2 * p.key.run_bytes;
+  const int begin = p.pass.stream_begin[blockIdx.x];
+  const int end = p.pass.stream_begin[blockIdx.x + 1];
+  if (threadIdx.x < 2) shared.changed[threadIdx.x] = -1;
+  if (threadIdx.x < kMaxStages) {
+    InitBarrier(&shared.key_full[threadIdx.x], kCopyArrivals);
+    InitBarrier(&shared.key_free[threadIdx.x], kWarps);
+  }
+  if (threadIdx.x <= kMaxStages) {
+    InitBarrier(&shared.value_full[threadIdx.x], kCopyArrivals);
+    InitBarrier(&shared.value_free[threadIdx.x], kWarps);
+  }
+  FenceBarriers();
+  __syncthreads();
+  if (threadIdx.x >= kWarps * 32) {
+    GiveRegisters<40>();
+    if (threadIdx.x < (kWarps + 1) * 32) {
+      Copy<MT>(p, shared, key_ring, value_ring, begin, end);
+    }
+  } else {
+    TakeRegisters<232>();
+    Compute<MT, KU, VU, kType>(p, shared, key_ring, value_ring, begin, end);
+  }
+}
+
 template <int MT, int KU, int VU, int kType>
 cudaError_t Launch(AttendLatentParams params, const LatentUnits& units, int num_streams,
                    int shared_bytes, cudaStream_t stream) {
-  constexpr int kFixed = static_cast<int>((sizeof(Shared<MT>) + 127) / 128 * 128);
   params.head_tiles = (params.rows + 16 * MT - 1) / (16 * MT);
   params.key_units = units.key_count;
   const bool single_run = params.block_shift == 4;
-  if (!DealUnits(units.key, units.key_count, single_run, kKeyShares, KU, params.key) ||
-      !DealUnits(units.value, units.value_count, single_run, kWarps, VU, params.value)) {
-    return cudaErrorInvalidConfiguration;
-  }
-  params.key_stage_bytes = params.value_stage_bytes = 0;
-  for (int w = 0; w < kWarps; ++w) {
-    params.key_stage_bytes =
-        std::max(params.key_stage_bytes, params.key[w % kKeyShares].run_bytes);
-    params.value_stage_bytes = std::max(params.value_stage_bytes, 2 * params.value[w].run_bytes);
-  }
-  const int key_bytes = kWarps * params.key_stage_bytes;
-  const int value_bytes = kWarps * params.value_stage_bytes;
-  params.stages =
-      std::min(kMaxStages, (shared_bytes - kFixed - value_bytes) / (key_bytes + value_bytes));
+  params.key = StageUnits(units.key, units.key_count, single_run);
+  params.value = StageUnits(units.value, units.value_count, single_run);
+  const int key_bytes = 2 * params.key.run_bytes;
+  const int value_bytes = 2 * params.value.run_bytes;
+  params.stages = std::min(kMaxStages, (shared_bytes - kSharedBytes<MT> - value_bytes) /
+                                           (key_bytes + value_bytes));
   if (params.stages < 2) return cudaErrorInvalidConfiguration;
-  const int bytes = kFixed + params.stages * key_bytes + (params.stages + 1) * value_bytes;
+  const int bytes =
+      kSharedBytes<MT> + params.stages * key_bytes + (params.stages + 1) * value_bytes;
   const auto kernel = AttendWideKernel<MT, KU, VU, kType>;
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (error != cudaSuccess) return error;
   const dim3 grid(num_streams, params.groups * params.head_tiles);
-  kernel<<<grid, kWarps * 32, bytes, stream>>>(params);
+  kernel<<<grid, kThreads, bytes, stream>>>(params);
   return cudaGetLastError();
 }
 
 }  // namespace
 
-int WideTileRows(int rows) { return rows <= 16 ? 16 : 32; }
+int WideTileRows(int rows, const LatentUnits& units) {
+  return rows <= 16 || units.key_count > 4 * kKeyShares || units.value_count > 2 * kWarps ? 16 : 32;
+}
 
 cudaError_t LaunchAttendWide(const AttendLatentParams& params, const LatentUnits& units,
                              int num_streams, int shared_bytes, cudaStream_t stream) {
@@ -454,7 +482,7 @@ cudaError_t LaunchAttendWide(const AttendLatentParams& params, const LatentUnits
   const auto launch = [&](auto run) { return run(params, units, num_streams, shared_bytes, stream); };
   const int type = UniformType(units);
   const bool even = units.key_count % kKeyShares == 0 && units.value_count % kWarps == 0;
-  if (WideTileRows(params.rows) == 32) {
+  if (WideTileRows(params.rows, units) == 32) {
     if (even && key_most == 4 && value_most == 2) {
       if (type == kBf16Units) return launch(Launch<2, 4, 2, kBf16Units>);
       if (type == kInt8Units) return launch(Launch<2, 4, 2, kInt8Units>);

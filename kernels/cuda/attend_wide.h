@@ -8,8 +8,8 @@
 
 namespace lorc::cuda {
 
-// Query heads of a tile: 16 or 32.
-int WideTileRows(int rows);
+// Query heads of a tile, 16 or 32, for groups of `rows`.
+int WideTileRows(int rows, const LatentUnits& units);
 
 // `params` without units, head tiles and stages, which are filled in here. `anchor` is 0 or a
 // multiple of 32. cudaErrorInvalidConfiguration where the latents are too wide for the kernel.

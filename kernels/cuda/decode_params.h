@@ -48,12 +48,12 @@ struct UnitPlan {
   SegmentType type = SegmentType::kBf16;
 };
 
-// A unit in a warp's stage, as one word.
+// A unit in a stage, as one word.
 struct StagedUnit {
   uint32_t bits = 0;  // 12 codes / 16, 12 scales / 16 (bytes from the stage's run), 3 type, 2 width / 16
 };
 
-// Bytes that a warp copies of a run: a stretch of the group's part of a block.
+// Bytes that are copied of a run: a stretch of the group's part of a block.
 struct Span {
   int32_t offset = 0;
   int32_t run_stride = 0;
@@ -61,20 +61,19 @@ struct Span {
   int32_t bytes = 0;
 };
 
-// What one warp copies and reads of K or V: `units` staged units, `spans` stretches.
-inline constexpr int kMaxWarpUnits = 8;
-inline constexpr int kMaxSpans = 2 * kMaxWarpUnits;
+inline constexpr int kMaxUnits = 32;
+inline constexpr int kMaxSpans = 2 * kMaxUnits;
 
-struct WarpShare {
-  StagedUnit unit[kMaxWarpUnits];
-  uint8_t unit_index[kMaxWarpUnits] = {};  // among the group's
-  int16_t column[kMaxWarpUnits] = {};
+// K or V of a group in a stage.
+struct StagedGroup {
+  StagedUnit unit[kMaxUnits];
+  uint8_t index[kMaxUnits] = {};
+  int16_t column[kMaxUnits] = {};
+  int32_t num_units = 0;
   Span span[kMaxSpans];
+  int32_t num_spans = 0;
   int32_t run_bytes = 0;  // the spans' sum
 };
-
-inline constexpr int kMaxUnits = 32;
-inline constexpr int kMaxShares = 8;
 
 // Partial results of one slot: for each of `rows` query heads of a head tile, maximum and sum of
 // exponentials (log2 domain), and the weighted sum of latents or values.
@@ -98,13 +97,11 @@ struct AttendLatentParams {
   int32_t block_shift = 4;        // log2 of tokens per block
   int32_t anchor = 0;             // 0: one chunk
   int32_t stages = 0;
-  int32_t key_stage_bytes = 0;    // of one warp: all runs that it keeps of a tile
-  int32_t value_stage_bytes = 0;
   const uint4* query = nullptr;   // absorbed, in fragment order: see absorb.cu
   const float* query_scale = nullptr;  // [chunks][groups][head_tiles * tile rows]
   int32_t key_units = 0;          // of a group
-  WarpShare key[kMaxShares];
-  WarpShare value[kMaxShares];
+  StagedGroup key;
+  StagedGroup value;
   Partials partials;
 
   // Queries that are not absorbed (exact tokens, latents without a basis): rotated in the kernel.

@@ -75,6 +75,16 @@ __device__ __forceinline__ uint32_t Pack(float low, float high) {
   }
 }
 
+// 2^x within 2 ulp; 0 for -inf.
+__device__ __forceinline__ float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// Below every score's maximum, and far from -inf, so that differences are defined.
+inline constexpr float kNoMaximum = -1e30f;
+
 // Scales and minima of a run's 16 tokens for a lane's pairs: [t / 8], both numbers of a pair.
 struct LaneScales {
   uint32_t scale[2];

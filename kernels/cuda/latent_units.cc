@@ -44,57 +44,47 @@ int UniformType(const LatentUnits& units) {
   return all ? static_cast<int>(type) : -1;
 }
 
-bool DealUnits(const UnitPlan* units, int count, bool single_run, int shares, int most,
-               WarpShare* dealt) {
-  for (int share = 0; share < shares; ++share) {
-    WarpShare& to = dealt[share];
-    to = WarpShare{};
-    const int begin = count * share / shares;
-    const int end = count * (share + 1) / shares;
-    if (end - begin > std::min(most, kMaxWarpUnits)) return false;
-    // Stretches in the order of memory: codes of units, and the scales of their segments once.
-    std::vector<Span> pieces;
-    const auto add = [&pieces](int32_t offset, int32_t bytes) {
-      for (const Span& piece : pieces) {
-        if (piece.offset == offset) return;
-      }
+StagedGroup StageUnits(const UnitPlan* units, int count, bool single_run) {
+  StagedGroup group;
+  group.num_units = count;
+  // Stretches in the order of memory: codes of units, scales of segments.
+  std::vector<Span> pieces;
+  const auto add = [&pieces](int32_t offset, int32_t bytes) {
+    const auto same = [offset](const Span& piece) { return piece.offset == offset; };
+    if (std::none_of(pieces.begin(), pieces.end(), same)) {
       pieces.push_back({offset, bytes, 0, bytes});
-    };
-    for (int u = begin; u < end; ++u) {
-      add(units[u].code_offset, units[u].run_stride);
-      if (HasScales(units[u].type)) add(units[u].scale_offset, 64);
     }
-    std::sort(pieces.begin(), pieces.end(),
-              [](const Span& a, const Span& b) { return a.offset < b.offset; });
-    // With more than one run per block, pieces are never side by side for every run.
-    int spans = 0;
-    for (Span& piece : pieces) {
-      piece.stage = to.run_bytes;
-      to.run_bytes += piece.bytes;
-      Span* last = spans == 0 ? nullptr : &to.span[spans - 1];
-      if (last != nullptr && single_run && last->offset + last->bytes == piece.offset) {
-        last->bytes += piece.bytes;
-      } else {
-        to.span[spans++] = piece;
-      }
-    }
-    const auto staged = [&pieces](int32_t offset) {
-      for (const Span& piece : pieces) {
-        if (piece.offset == offset) return static_cast<uint32_t>(piece.stage / 16);
-      }
-      return 0u;
-    };
-    for (int u = begin; u < end; ++u) {
-      const UnitPlan& unit = units[u];
-      const uint32_t scales = HasScales(unit.type) ? staged(unit.scale_offset) : 0;
-      to.unit[u - begin].bits = staged(unit.code_offset) | scales << 12 |
-                                static_cast<uint32_t>(unit.type) << 24 |
-                                static_cast<uint32_t>(unit.width / 16) << 27;
-      to.unit_index[u - begin] = static_cast<uint8_t>(unit.index);
-      to.column[u - begin] = unit.column;
+  };
+  for (int u = 0; u < count; ++u) {
+    add(units[u].code_offset, units[u].run_stride);
+    if (HasScales(units[u].type)) add(units[u].scale_offset, 4 * kRunTokens);
+  }
+  std::sort(pieces.begin(), pieces.end(),
+            [](const Span& a, const Span& b) { return a.offset < b.offset; });
+  for (Span& piece : pieces) {
+    piece.stage = group.run_bytes;
+    group.run_bytes += piece.bytes;
+    Span* const last = group.num_spans == 0 ? nullptr : &group.span[group.num_spans - 1];
+    if (last != nullptr && single_run && last->offset + last->bytes == piece.offset) {
+      last->bytes += piece.bytes;
+    } else {
+      group.span[group.num_spans++] = piece;
     }
   }
-  return true;
+  const auto staged = [&pieces](int32_t offset) {
+    const auto same = [offset](const Span& piece) { return piece.offset == offset; };
+    return static_cast<uint32_t>(std::find_if(pieces.begin(), pieces.end(), same)->stage / 16);
+  };
+  for (int u = 0; u < count; ++u) {
+    const UnitPlan& unit = units[u];
+    const uint32_t scales = HasScales(unit.type) ? staged(unit.scale_offset) : 0;
+    group.unit[u].bits = staged(unit.code_offset) | scales << 12 |
+                         static_cast<uint32_t>(unit.type) << 24 |
+                         static_cast<uint32_t>(unit.width / 16) << 27;
+    group.index[u] = static_cast<uint8_t>(unit.index);
+    group.column[u] = unit.column;
+  }
+  return group;
 }
 
 }  // namespace lorc::cuda

@@ -1,4 +1,4 @@
-// A latent as units of a block (cache_layout.h), and their distribution over warps.
+// A latent as units of a block (cache_layout.h), and their places in shared memory.
 #pragma once
 
 #include <span>
@@ -25,10 +25,8 @@ inline constexpr int kInt8Units = static_cast<int>(SegmentType::kInt8);
 // not a multiple of 16.
 int MakeUnits(std::span<const CacheSegment> segments, int block_tokens, UnitPlan* units);
 
-// Deals units out evenly to `shares` of at most `most` each; neighbours that lie side by side in a
-// block are copied as one span where a block is a `single_run`. False where a share would have more
-// than `most`.
-bool DealUnits(const UnitPlan* units, int count, bool single_run, int shares, int most,
-               WarpShare* dealt);
+// Units one after the other in a stage; what lies side by side in a block is copied as one span
+// where a block is a `single_run`.
+StagedGroup StageUnits(const UnitPlan* units, int count, bool single_run);
 
 }  // namespace lorc::cuda

@@ -1,5 +1,5 @@
-// A warp's own ring of stages in shared memory: spans of global memory copied in the background,
-// one mbarrier per stage that completes when the stage is there.
+// Rings of stages in shared memory: spans of global memory copied in the background by one warp, an
+// mbarrier per stage that completes when the stage is there.
 #pragma once
 
 #include <cstddef>
@@ -17,14 +17,22 @@ __device__ __forceinline__ uint32_t SharedAddress(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// By one lane, before any use; the warp then needs a __syncwarp.
-__device__ __forceinline__ void InitBarrier(uint64_t* barrier) {
+// By one lane, before any use; the others then need a barrier.
+__device__ __forceinline__ void InitBarrier(uint64_t* barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(SharedAddress(barrier)), "r"(arrivals)
+               : "memory");
+}
+
+// Arrivals of a barrier that copies complete.
 #ifdef LORC_BULK_COPY
-  constexpr int kArrivals = 1;
+inline constexpr int kCopyArrivals = 1;
 #else
-  constexpr int kArrivals = 32;
+inline constexpr int kCopyArrivals = 32;
 #endif
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(SharedAddress(barrier)), "n"(kArrivals)
+
+__device__ __forceinline__ void Arrive(uint64_t* barrier) {
+  asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}\n" ::"r"(
+                   SharedAddress(barrier))
                : "memory");
 }
 
@@ -85,9 +93,9 @@ __device__ __forceinline__ void CopyRun(const std::byte* from, std::byte* to, in
         : "memory");
   }
 #else
-  for (int span = 0; span < kMaxSpans; ++span) {
+  for (int span = 0; span < 32; ++span) {
     const int size = __shfl_sync(0xffffffffu, bytes, span);
-    if (size == 0) break;
+    if (size == 0) continue;
     const auto source = reinterpret_cast<const std::byte*>(
         __shfl_sync(0xffffffffu, reinterpret_cast<unsigned long long>(from), span));
     const uint32_t target = __shfl_sync(0xffffffffu, SharedAddress(to), span);
@@ -112,6 +120,20 @@ __device__ __forceinline__ void CopySpans(const std::byte* from, std::byte* to, 
   ExpectRuns(barrier, total, lane);
   CopyRun(from, to, bytes, barrier, lane);
   FinishRuns(barrier);
+}
+
+// A warpgroup that copies needs few registers; those that compute take what it gives.
+template <int kRegisters>
+__device__ __forceinline__ void GiveRegisters() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+#endif
+}
+template <int kRegisters>
+__device__ __forceinline__ void TakeRegisters() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+#endif
 }
 
 // The stage that comes next in a ring, and the parity of its barrier's phase.

@@ -224,7 +224,7 @@ class Bench {
       for (int32_t& id : latent_table) id = order[id];
     }
     latent_table_ = latent_table, exact_table_ = exact_table;
-    const int y = wide_ ? c.groups * ((rows_ + WideTileRows(rows_) - 1) / WideTileRows(rows_))
+    const int y = wide_ ? c.groups * ((rows_ + WideTileRows(rows_, units_) - 1) / WideTileRows(rows_, units_))
                         : (c.groups + 7) / 8;
     latent_plan_ = PlanPass(latent, chunk_base, wide_ ? 32 : 16, std::max(1, num_sms / y));
     exact_plan_ = PlanPass(exact, {}, 16, num_sms * 2);
@@ -268,7 +268,7 @@ class Bench {
     Upload(latent_plan_, d_latent_table_, latent_arrays_, latent_pass_);
     Upload(exact_plan_, d_exact_table_, exact_arrays_, exact_pass_);
 
-    tile_rows_ = wide_ ? WideTileRows(rows_) : 16;
+    tile_rows_ = wide_ ? WideTileRows(rows_, units_) : 16;
     head_tiles_ = (rows_ + tile_rows_ - 1) / tile_rows_;
     const int64_t tiles = int64_t{c.groups} * head_tiles_;
     d_absorbed_ = DeviceArray<uint32_t>(chunks.size() * tiles * units_.key_count * 2 * (tile_rows_ / 16) * 128 + 4);
