@@ -32,6 +32,60 @@ __device__ __forceinline__ float Rotated(const float* q, const float* cosines, c
                   : q[c] * cosines[c - half] + q[c - half] * sines[c - half];
 }
 
+// What a row of four lanes' sums of squares says: queries are scaled to a norm of 2^14.
+__device__ __forceinline__ float QueryScale(float squares) {
+  squares += __shfl_xor_sync(0xffffffffu, squares, 1);
+  squares += __shfl_xor_sync(0xffffffffu, squares, 2);
+  return squares > 0 ? kLargest * rsqrtf(squares) : 1.0f;
+}
+
+// Rotated queries of a head width of 32 KU, whose halves are half of the units each. bf16 needs no
+// scale.
+template <int KU, int kType>
+__device__ __forceinline__ void RotateQueries(const float* const (&q)[2], const float* cosines,
+                                              const float* sines, int lane, float softmax_scale,
+                                              uint32_t (&query)[KU][2][4],
+                                              float (&query_scale)[2]) {
+  constexpr bool kBf16 = kType == kBf16Units;
+  constexpr int kHalf = 16 * KU;
+  float scale[2] = {1.0f, 1.0f};
+  const auto load = [](const float* from) { return __ldg(reinterpret_cast<const float2*>(from)); };
+  if constexpr (!kBf16) {
+    float squares[2] = {0, 0};
+#pragma unroll
+    for (int c = 0; c < 2 * kHalf; c += 8) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const float2 x = load(q[r] + c + 2 * (lane % 4));
+        squares[r] += x.x * x.x + x.y * x.y;
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) scale[r] = QueryScale(squares[r]);
+  }
+#pragma unroll
+  for (int r = 0; r < 2; ++r) query_scale[r] = softmax_scale / scale[r];
+#pragma unroll
+  for (int u = 0; u < KU / 2; ++u) {
+#pragma unroll
+    for (int s = 0; s < 2; ++s) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int r = i % 2;
+        const int c = 32 * u + 16 * s + 8 * (i / 2) + 2 * (lane % 4);
+        const float2 x = load(q[r] + c);
+        const float2 y = load(q[r] + c + kHalf);
+        const float2 cosine = load(cosines + c);
+        const float2 sine = load(sines + c);
+        query[u][s][i] = Pack<kBf16>(scale[r] * (x.x * cosine.x - y.x * sine.x),
+                                     scale[r] * (x.y * cosine.y - y.y * sine.y));
+        query[u + KU / 2][s][i] = Pack<kBf16>(scale[r] * (y.x * cosine.x + x.x * sine.x),
+                                              scale[r] * (y.y * cosine.y + x.y * sine.y));
+      }
+    }
+  }
+}
+
 template <int KU, int VU, int kType>
 __global__ void __launch_bounds__(kMostWarps * 32, 1)
     AttendNarrowKernel(const __grid_constant__ AttendLatentParams p) {
@@ -62,7 +116,7 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
   const Span span = lane < 16 ? key_units.span[lane] : value_units.span[lane - 16];
   const std::byte* const pool = (lane < 16 ? key_pool : value_pool) + span.offset;
   std::byte* const to = ring + (lane < 16 ? 0 : key_units.run_bytes) + span.stage;
-    RingPlace load;
+  RingPlace load;
   int load_tile = begin;
   int load_item = p.pass.stream_item[blockIdx.x];
   int load_position = 0, load_table = 0, load_item_end = 0;
@@ -102,7 +156,7 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
 #pragma unroll
   for (int u = 0; u < VU; ++u) value_unit[u] = value_units.unit[u];
   RingPlace use;
-  uint32_t query[KU][2][4];
+  uint32_t query[KU][2][4] = {};
   float query_scale[2] = {0, 0};
   int tile = begin;
   int item_index = p.pass.stream_item[blockIdx.x];
@@ -126,17 +180,19 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
         chunk = in_row;
         if (p.raw_query == nullptr) {
           const int64_t part = static_cast<int64_t>(item.chunk_base + chunk) * p.groups + group;
-          const uint4* from = p.query + part * p.key_units * 2 * 32 + lane;
+          const uint2* from = p.query + part * p.key_units * 2 * 64 + lane;
 #pragma unroll
           for (int u = 0; u < KU; ++u) {
             if (UnitView<kType>(key_unit[u]).width() == 0) break;
 #pragma unroll
             for (int s = 0; s < 2; ++s) {
-              const uint4 words = __ldg(from + (key_units.index[u] * 2 + s) * 32);
-              query[u][s][0] = words.x;
-              query[u][s][1] = words.z;
-              query[u][s][2] = words.y;
-              query[u][s][3] = words.w;
+              if (s == 1 && UnitView<kType>(key_unit[u]).width() == 16) break;
+#pragma unroll
+              for (int r = 0; r < 2; ++r) {
+                const uint2 words = __ldg(from + ((key_units.index[u] * 2 + s) * 2 + r) * 32);
+                query[u][s][r] = words.x;
+                query[u][s][r + 2] = words.y;
+              }
             }
           }
           query_scale[0] = __ldg(p.query_scale + part * 16 + lane / 4);
@@ -146,35 +202,39 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
           const int distance = item.position - chunk * p.anchor;
           const float* const cosines = p.rope_cos + static_cast<int64_t>(distance) * (d / 2);
           const float* const sines = p.rope_sin + static_cast<int64_t>(distance) * (d / 2);
-          float scale[2] = {0, 0};
           const float* q[2];
 #pragma unroll
           for (int r = 0; r < 2; ++r) {
-            const int row = lane / 4 + 8 * r;
             q[r] = p.raw_query + item.row * p.raw_stride +
-                   static_cast<int64_t>(group * p.rows + min(row, p.rows - 1)) * d;
-            float squares = 0;
-            for (int c = lane % 4; c < d; c += 4) squares += q[r][c] * q[r][c];
-            squares += __shfl_xor_sync(0xffffffffu, squares, 1);
-            squares += __shfl_xor_sync(0xffffffffu, squares, 2);
-            scale[r] = squares > 0 ? kLargest * rsqrtf(squares) : 1.0f;
-            query_scale[r] = p.softmax_scale / scale[r];
+                   static_cast<int64_t>(group * p.rows + min(lane / 4 + 8 * r, p.rows - 1)) * d;
           }
+          if (kType >= 0 && d == 32 * KU) {
+            RotateQueries<KU, kType>(q, cosines, sines, lane, p.softmax_scale, query, query_scale);
+          } else {
+            float scale[2];
 #pragma unroll
-          for (int u = 0; u < KU; ++u) {
-            const UnitView<kType> unit(key_unit[u]);
-            if (unit.width() == 0) break;
-            const bool bf16 = unit.bf16();
+            for (int r = 0; r < 2; ++r) {
+              float squares = 0;
+              for (int c = lane % 4; c < d; c += 4) squares += q[r][c] * q[r][c];
+              scale[r] = QueryScale(squares);
+              query_scale[r] = p.softmax_scale / scale[r];
+            }
 #pragma unroll
-            for (int s = 0; s < 2; ++s) {
-              if (s == 1 && unit.width() == 16) break;
+            for (int u = 0; u < KU; ++u) {
+              const UnitView<kType> unit(key_unit[u]);
+              if (unit.width() == 0) break;
+              const bool bf16 = unit.bf16();
 #pragma unroll
-              for (int i = 0; i < 4; ++i) {
-                const int r = i % 2;
-                const int c = key_units.column[u] + 16 * s + 8 * (i / 2) + 2 * (lane % 4);
-                const float low = scale[r] * Rotated(q[r], cosines, sines, d, c);
-                const float high = scale[r] * Rotated(q[r], cosines, sines, d, c + 1);
-                query[u][s][i] = bf16 ? Pack<true>(low, high) : Pack<false>(low, high);
+              for (int s = 0; s < 2; ++s) {
+                if (s == 1 && unit.width() == 16) break;
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                  const int r = i % 2;
+                  const int c = key_units.column[u] + 16 * s + 8 * (i / 2) + 2 * (lane % 4);
+                  const float low = scale[r] * Rotated(q[r], cosines, sines, d, c);
+                  const float high = scale[r] * Rotated(q[r], cosines, sines, d, c + 1);
+                  query[u][s][i] = bf16 ? Pack<true>(low, high) : Pack<false>(low, high);
+                }
               }
             }
           }
@@ -196,7 +256,6 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
         const bool bf16 = unit.bf16();
 #pragma unroll
         for (int s = 0; s < 2; ++s) {
-          if (s == 1 && unit.width() == 16) break;
 #pragma unroll
           for (int n = 0; n < 2; ++n) {
             if (bf16) {
@@ -272,15 +331,14 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
 #pragma unroll
           for (int h = 0; h < 2; ++h) {
             const int token = position + 8 * h + 2 * (lane % 4);
-            const uint32_t mask = (token < item.end ? 0xffffu : 0u) |
-                                  (token + 1 < item.end ? 0xffff0000u : 0u);
+            const uint32_t mask =
+                (token < item.end ? 0xffffu : 0u) | (token + 1 < item.end ? 0xffff0000u : 0u);
 #pragma unroll
             for (int i = h; i < 8; i += 2) pairs[i] &= mask;
           }
         }
 #pragma unroll
         for (int n = 0; n < 4; ++n) {
-          if (n >= 2 && unit.width() == 16) break;
           if (bf16) {
             Mma<true>(out[4 * u + n], packed, pairs[2 * n], pairs[2 * n + 1]);
           } else {
@@ -298,7 +356,8 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
       const int row = lane / 4 + 8 * r;
       if (row < p.rows) {
         if (lane % 4 == 0) p.partials.state[part * 16 + row] = make_float2(maximum[r], sum[r]);
-        float* const out_row = p.partials.out + (part * 16 + row) * p.partials.width + 2 * (lane % 4);
+        float* const out_row =
+            p.partials.out + (part * 16 + row) * p.partials.width + 2 * (lane % 4);
 #pragma unroll
         for (int u = 0; u < VU; ++u) {
           const UnitView<kType> unit(value_unit[u]);

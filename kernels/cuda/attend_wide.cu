@@ -7,13 +7,13 @@
 //            partial sums meet in shared memory
 //   softmax  each warp 2 MT heads, a lane per token
 //   sums     each warp its share (of 8) of the value units, for the whole tile
-// A ninth warp copies: K and V of a tile into rings of stages (warp_copy.cuh), which the others give
-// back. One barrier per tile is all that those share beside: scores of tile i | barrier | softmax of
-// tile i, sums of tile i - 1.
+// A ninth warp copies: K and V of a tile into rings of stages (warp_copy.cuh), which the others
+// give back. One barrier per tile is all that those share beside: scores of tile i | barrier |
+// softmax of tile i, sums of tile i - 1.
 //
-// Absorbed queries stay in registers for a chunk: [unit][step of 16 columns][tile of 16 heads], with
-// the words of a lane in the order a0 a2 a1 a3. They are f16, or bf16 for bf16 units, scaled per
-// head to at most 2^14 so that no f16 overflows; query_scale undoes it and has log2(e) / sqrt(d).
+// Absorbed queries stay in registers for a chunk: [unit][step of 16 columns][tile of 16 heads], a0
+// and a2 of all lanes before a1 and a3. They are f16, or bf16 for bf16 units, scaled per head to at
+// most 2^14 so that no f16 overflows; query_scale undoes it and has log2(e) / sqrt(d).
 //
 // A maximum that grows by less than 8 (log2) is not followed: weights stay below 2^8, sums are f32.
 
@@ -137,7 +137,7 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT>&
   for (int u = 0; u < VU; ++u) {
     value_unit[u] = u < value_count ? p.value.unit[value_first + u] : StagedUnit{};
   }
-  uint4 query[KU][2][MT];
+  uint32_t query[KU][2][MT][4] = {};
   float query_scale[kRowsPerWarp];
   float maximum[kRowsPerWarp], sum[kRowsPerWarp];
   float out[MT][VU * 4][4];
@@ -178,8 +178,9 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT>&
           loaded = bf16;
 #pragma unroll
           for (int m = 0; m < MT; ++m) {
-            LoadMatrix4(weight[m], &shared.weights[parity][loaded][16 * m + lane % 16]
-                                                  [16 * r + lane / 16 * 8]);
+            LoadMatrix4(
+                weight[m],
+                &shared.weights[parity][loaded][16 * m + lane % 16][16 * r + lane / 16 * 8]);
           }
         }
         uint32_t pairs[8];
@@ -198,7 +199,6 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT>&
         }
 #pragma unroll
         for (int n = 0; n < 4; ++n) {
-          if (n >= 2 && unit.width() == 16) break;
 #pragma unroll
           for (int m = 0; m < MT; ++m) {
             if (bf16) {
@@ -241,17 +241,24 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT>&
       const int tile_chunk = item.chunk_base + (p.anchor == 0 ? 0 : position / p.anchor);
       if (tile_chunk != chunk) {
         chunk = tile_chunk;
-        const int64_t part = (static_cast<int64_t>(chunk) * p.groups + group) * p.head_tiles +
-                             head_tile;
-        const uint4* from = p.query + part * p.key_units * 2 * MT * 32 + lane;
+        const int64_t part =
+            (static_cast<int64_t>(chunk) * p.groups + group) * p.head_tiles + head_tile;
+        const uint2* from = p.query + part * p.key_units * 2 * MT * 64 + lane;
 #pragma unroll
         for (int u = 0; u < KU; ++u) {
           if (UnitView<kType>(key_unit[u]).width() == 0) break;
 #pragma unroll
           for (int s = 0; s < 2; ++s) {
+            if (s == 1 && UnitView<kType>(key_unit[u]).width() == 16) break;
 #pragma unroll
             for (int m = 0; m < MT; ++m) {
-              query[u][s][m] = __ldg(from + ((p.key.index[key_first + u] * 2 + s) * MT + m) * 32);
+#pragma unroll
+              for (int r = 0; r < 2; ++r) {
+                const uint2 words =
+                    __ldg(from + (((p.key.index[key_first + u] * 2 + s) * MT + m) * 2 + r) * 32);
+                query[u][s][m][r] = words.x;
+                query[u][s][m][r + 2] = words.y;
+              }
             }
           }
         }
@@ -281,17 +288,14 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT>&
           const bool bf16 = unit.bf16();
 #pragma unroll
           for (int s = 0; s < 2; ++s) {
-            if (s == 1 && unit.width() == 16) break;
 #pragma unroll
             for (int m = 0; m < MT; ++m) {
-              const uint32_t a[4] = {query[u][s][m].x, query[u][s][m].z, query[u][s][m].y,
-                                     query[u][s][m].w};
 #pragma unroll
               for (int n = 0; n < 2; ++n) {
                 if (bf16) {
-                  Mma<true>(score[m][n], a, pairs[4 * s + n], pairs[4 * s + 2 + n]);
+                  Mma<true>(score[m][n], query[u][s][m], pairs[4 * s + n], pairs[4 * s + 2 + n]);
                 } else {
-                  Mma<false>(score[m][n], a, pairs[4 * s + n], pairs[4 * s + 2 + n]);
+                  Mma<false>(score[m][n], query[u][s][m], pairs[4 * s + n], pairs[4 * s + 2 + n]);
                 }
               }
             }
@@ -365,7 +369,8 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT>&
             shared.weights[parity][0][row][lane] = __half_as_ushort(__float2half_rn(weight));
           }
           if constexpr (kType == kBf16Units || kType == kMixed) {
-            shared.weights[parity][1][row][lane] = __bfloat16_as_ushort(__float2bfloat16_rn(weight));
+            shared.weights[parity][1][row][lane] =
+                __bfloat16_as_ushort(__float2bfloat16_rn(weight));
           }
         }
       }
@@ -396,8 +401,8 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT>&
         for (int n = 0; n < 4; ++n) {
           if (n >= 2 && unit.width() == 16) break;
           const int row = 16 * m + lane / 4;
-          float* to = p.partials.out + (part * kRows + row) * p.partials.width + p.value.column[value_first + u] +
-                      8 * n + 2 * (lane % 4);
+          float* to = p.partials.out + (part * kRows + row) * p.partials.width +
+                      p.value.column[value_first + u] + 8 * n + 2 * (lane % 4);
           const float(&o)[4] = out[m][4 * u + n];
           if (row < rows) *reinterpret_cast<float2*>(to) = make_float2(o[0], o[1]);
           if (row + 8 < rows) {
@@ -455,8 +460,8 @@ cudaError_t Launch(AttendLatentParams params, const LatentUnits& units, int num_
   params.value = StageUnits(units.value, units.value_count, single_run);
   const int key_bytes = 2 * params.key.run_bytes;
   const int value_bytes = 2 * params.value.run_bytes;
-  params.stages = std::min(kMaxStages, (shared_bytes - kSharedBytes<MT> - value_bytes) /
-                                           (key_bytes + value_bytes));
+  params.stages = std::min(
+      kMaxStages, (shared_bytes - kSharedBytes<MT> - value_bytes) / (key_bytes + value_bytes));
   if (params.stages < 2) return cudaErrorInvalidConfiguration;
   const int bytes =
       kSharedBytes<MT> + params.stages * key_bytes + (params.stages + 1) * value_bytes;
@@ -479,7 +484,9 @@ cudaError_t LaunchAttendWide(const AttendLatentParams& params, const LatentUnits
                              int num_streams, int shared_bytes, cudaStream_t stream) {
   const int key_most = (units.key_count + kKeyShares - 1) / kKeyShares;
   const int value_most = (units.value_count + kWarps - 1) / kWarps;
-  const auto launch = [&](auto run) { return run(params, units, num_streams, shared_bytes, stream); };
+  const auto launch = [&](auto run) {
+    return run(params, units, num_streams, shared_bytes, stream);
+  };
   const int type = UniformType(units);
   const bool even = units.key_count % kKeyShares == 0 && units.value_count % kWarps == 0;
   if (WideTileRows(params.rows, units) == 32) {
@@ -487,11 +494,17 @@ cudaError_t LaunchAttendWide(const AttendLatentParams& params, const LatentUnits
       if (type == kBf16Units) return launch(Launch<2, 4, 2, kBf16Units>);
       if (type == kInt8Units) return launch(Launch<2, 4, 2, kInt8Units>);
     }
-    if (key_most <= 2 && value_most <= 2) return launch(Launch<2, 2, 2, kMixed>);
+    if (!HasBf16(units) && key_most <= 4 && value_most <= 2) {
+      return key_most <= 2 ? launch(Launch<2, 2, 2, kMixedF16>)
+                           : launch(Launch<2, 4, 2, kMixedF16>);
+    }
     if (key_most <= 4 && value_most <= 2) return launch(Launch<2, 4, 2, kMixed>);
     return cudaErrorInvalidConfiguration;
   }
-  if (key_most <= 2 && value_most <= 1) return launch(Launch<1, 2, 1, kMixed>);
+  if (!HasBf16(units) && key_most <= 4 && value_most <= 2) {
+    return key_most <= 2 && value_most <= 1 ? launch(Launch<1, 2, 1, kMixedF16>)
+                                            : launch(Launch<1, 4, 2, kMixedF16>);
+  }
   if (key_most <= 4 && value_most <= 2) return launch(Launch<1, 4, 2, kMixed>);
   if (key_most <= 8 && value_most <= 4) return launch(Launch<1, 8, 4, kMixed>);
   return cudaErrorInvalidConfiguration;

@@ -97,7 +97,7 @@ struct AttendLatentParams {
   int32_t block_shift = 4;        // log2 of tokens per block
   int32_t anchor = 0;             // 0: one chunk
   int32_t stages = 0;
-  const uint4* query = nullptr;   // absorbed, in fragment order: see absorb.cu
+  const uint2* query = nullptr;   // absorbed, in fragment order: see absorb.cu
   const float* query_scale = nullptr;  // [chunks][groups][head_tiles * tile rows]
   int32_t key_units = 0;          // of a group
   StagedGroup key;
@@ -139,7 +139,7 @@ struct AbsorbParams {
   int32_t key_units = 0;
   uint8_t place[64] = {};               // of 16 columns: 2 * unit + step
   uint64_t bf16_columns = 0;            // a bit per 16 columns
-  uint32_t* out = nullptr;     // [chunks][groups][head tiles][units][2][tile_rows / 16][32 lanes][4]
+  uint32_t* out = nullptr;     // [chunks][groups][head tiles][units][2][tile_rows / 16][2][32 lanes][2]
   float* out_scale = nullptr;  // [chunks][groups][head tiles][tile_rows]
 };
 

@@ -45,8 +45,7 @@ __device__ __forceinline__ void LoadMatrix4(uint32_t (&a)[4], const void* row) {
 __device__ __forceinline__ void CopyAsync16(void* to, const void* from, bool valid) {
   const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
   const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
-               "r"(bytes)
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes)
                : "memory");
 }
 __device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;"); }
@@ -61,9 +60,7 @@ __device__ __forceinline__ __half2 AsHalf2(uint32_t bits) {
 __device__ __forceinline__ uint32_t AsBits(__half2 value) {
   return *reinterpret_cast<const uint32_t*>(&value);
 }
-__device__ __forceinline__ uint32_t Half2Of(float value) {
-  return AsBits(__float2half2_rn(value));
-}
+__device__ __forceinline__ uint32_t Half2Of(float value) { return AsBits(__float2half2_rn(value)); }
 
 template <bool kBf16>
 __device__ __forceinline__ uint32_t Pack(float low, float high) {
@@ -130,120 +127,125 @@ __device__ __forceinline__ uint32_t OnLine(__half2 biased, const LaneScales& sca
   return AsBits(__hfma2(code, AsHalf2(scales.scale[half]), AsHalf2(scales.minimum[half])));
 }
 
-// What a kernel knows of its units at compile time: kMixed nothing; else all are 32 wide, of that
-// type, and there are as many as the kernel has places for.
+// What a kernel knows of its units at compile time: kMixed nothing, kMixedF16 that none is bf16;
+// else all are 32 wide, of that type, and there are as many as the kernel has places for.
 inline constexpr int kMixed = -1;
+inline constexpr int kMixedF16 = -2;
 template <int kType>
 __device__ __forceinline__ SegmentType TypeOf(SegmentType type) {
-  return kType == kMixed ? type : static_cast<SegmentType>(kType);
+  return kType < 0 ? type : static_cast<SegmentType>(kType);
 }
 template <int kType>
 __device__ __forceinline__ int WidthOf(int width) {
-  return kType == kMixed ? width : 32;
+  return kType < 0 ? width : 32;
 }
 
-// A lane's pairs of one unit's run, from its codes and the scales of its 16 tokens in shared memory.
-// Pairs beyond the unit's width stay as they are.
-template <bool kKey>
+// Pair p at bits 2 p and 16 + 2 p, of int2's codes or the lower bits of int3's.
+__device__ __forceinline__ uint32_t LowBits(const std::byte* unit, bool wide, int lane) {
+  if (wide) return reinterpret_cast<const uint32_t*>(unit)[lane];
+  const uint32_t bits = reinterpret_cast<const uint16_t*>(unit)[lane];
+  return (bits & 0xffu) | (bits & 0xff00u) << 8;
+}
+
+// A lane's pairs of one unit's run, from its codes and the scales of its 16 tokens in shared
+// memory. Pairs beyond the unit's width are 0.
+template <bool kKey, bool kMayBeBf16>
 __device__ __forceinline__ void DecodeUnit(SegmentType type, int unit_width, const std::byte* unit,
                                            const std::byte* scale_words, int lane,
                                            uint32_t (&pairs)[8]) {
   const bool wide = unit_width == 32;
-  if (type == SegmentType::kBf16) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      if (i == 1 && !wide) break;
-      const uint4 words = reinterpret_cast<const uint4*>(unit)[i * 32 + lane];
-      pairs[4 * i] = words.x;
-      pairs[4 * i + 1] = words.y;
-      pairs[4 * i + 2] = words.z;
-      pairs[4 * i + 3] = words.w;
-    }
+  if (kMayBeBf16 && type == SegmentType::kBf16) {
+    const uint4 first = reinterpret_cast<const uint4*>(unit)[lane];
+    const uint4 second =
+        wide ? reinterpret_cast<const uint4*>(unit)[32 + lane] : make_uint4(0, 0, 0, 0);
+    pairs[0] = first.x, pairs[1] = first.y, pairs[2] = first.z, pairs[3] = first.w;
+    pairs[4] = second.x, pairs[5] = second.y, pairs[6] = second.z, pairs[7] = second.w;
     return;
   }
-  if (type == SegmentType::kFp8 || type == SegmentType::kInt8) {
-    uint32_t words[4] = {0, 0, 0, 0};
+  if (type == SegmentType::kFp8) {
+    uint4 words = make_uint4(0, 0, 0, 0);
     if (wide) {
-      const uint4 loaded = reinterpret_cast<const uint4*>(unit)[lane];
-      words[0] = loaded.x, words[1] = loaded.y, words[2] = loaded.z, words[3] = loaded.w;
+      words = reinterpret_cast<const uint4*>(unit)[lane];
     } else {
-      const uint2 loaded = reinterpret_cast<const uint2*>(unit)[lane];
-      words[0] = loaded.x, words[1] = loaded.y;
+      const uint2 half = reinterpret_cast<const uint2*>(unit)[lane];
+      words.x = half.x, words.y = half.y;
     }
-    if (type == SegmentType::kFp8) {
+    const uint32_t word[4] = {words.x, words.y, words.z, words.w};
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-#pragma unroll
-        for (int k = 0; k < 2; ++k) {
-          const __half2_raw pair = __nv_cvt_fp8x2_to_halfraw2(
-              static_cast<__nv_fp8x2_storage_t>(words[i] >> (16 * k)), __NV_E4M3);
-          pairs[2 * i + k] = static_cast<uint32_t>(pair.y) << 16 | pair.x;
-        }
-      }
-      return;
-    }
-    const LaneScales scales = LoadScales<kKey>(scale_words, lane);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      pairs[2 * i] = OnLine<1>(AsHalf2(__byte_perm(words[i], 0x64646464, 0x4240)), scales, 0);
-      pairs[2 * i + 1] = OnLine<1>(AsHalf2(__byte_perm(words[i], 0x64646464, 0x4341)), scales, 1);
+    for (int p = 0; p < 8; ++p) {
+      const __half2_raw pair = __nv_cvt_fp8x2_to_halfraw2(
+          static_cast<__nv_fp8x2_storage_t>(word[p / 2] >> (p % 2 * 16)), __NV_E4M3);
+      pairs[p] = static_cast<uint32_t>(pair.y) << 16 | pair.x;
     }
     return;
-  }
-  if (type == SegmentType::kInt4) {
-    uint32_t words[2] = {0, 0};
-    if (wide) {
-      const uint2 loaded = reinterpret_cast<const uint2*>(unit)[lane];
-      words[0] = loaded.x, words[1] = loaded.y;
-    } else {
-      words[0] = reinterpret_cast<const uint32_t*>(unit)[lane];
-    }
-    const LaneScales scales = LoadScales<kKey>(scale_words, lane);
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const uint32_t upper = words[i] >> 8;
-      pairs[4 * i] = OnLine<1>(Biased<0x000f000f>(words[i]), scales, 0);
-      pairs[4 * i + 1] = OnLine<16>(Biased<0x00f000f0>(words[i]), scales, 1);
-      pairs[4 * i + 2] = OnLine<1>(Biased<0x000f000f>(upper), scales, 0);
-      pairs[4 * i + 3] = OnLine<16>(Biased<0x00f000f0>(upper), scales, 1);
-    }
-    return;
-  }
-  // int2, and the lower bits of int3: pair p at bits 2 p and 16 + 2 p of `low`.
-  uint32_t low;
-  if (wide) {
-    low = reinterpret_cast<const uint32_t*>(unit)[lane];
-  } else {
-    const uint32_t bits = reinterpret_cast<const uint16_t*>(unit)[lane];
-    low = (bits & 0xffu) | (bits & 0xff00u) << 8;
-  }
-  if (type == SegmentType::kInt2) {
-    const LaneScales scales = LoadScales<kKey>(scale_words, lane);
-    const uint32_t upper = low >> 10;
-    pairs[0] = OnLine<1>(Biased<0x00030003>(low), scales, 0);
-    pairs[1] = OnLine<4>(Biased<0x000c000c>(low), scales, 1);
-    pairs[2] = OnLine<16>(Biased<0x00300030>(low), scales, 0);
-    pairs[3] = OnLine<64>(Biased<0x00c000c0>(low), scales, 1);
-    pairs[4] = OnLine<256>(Biased<0x03000300>(low), scales, 0);
-    pairs[5] = OnLine<1>(Biased<0x00030003>(upper), scales, 1);
-    pairs[6] = OnLine<4>(Biased<0x000c000c>(upper), scales, 0);
-    pairs[7] = OnLine<16>(Biased<0x00300030>(upper), scales, 1);
-    return;
-  }
-  uint32_t high;  // pair p at bits 2 + p and 18 + p
-  if (wide) {
-    const uint32_t bits = reinterpret_cast<const uint16_t*>(unit + 4 * unit_width)[lane];
-    high = (bits & 0xffu) << 2 | (bits & 0xff00u) << 10;
-  } else {
-    const uint32_t bits = reinterpret_cast<const uint8_t*>(unit + 4 * unit_width)[lane];
-    high = (bits & 0xfu) << 2 | (bits & 0xf0u) << 14;
   }
   const LaneScales scales = LoadScales<kKey>(scale_words, lane);
+  switch (type) {
+    case SegmentType::kInt8: {
+      uint4 words;
+      if (wide) {
+        words = reinterpret_cast<const uint4*>(unit)[lane];
+      } else {
+        const uint2 half = reinterpret_cast<const uint2*>(unit)[lane];
+        words = make_uint4(half.x, half.y, 0, 0);
+      }
+      const uint32_t word[4] = {words.x, words.y, words.z, words.w};
 #pragma unroll
-  for (int p = 0; p < 8; ++p) {
-    const uint32_t code = (low >> (2 * p) & 0x00030003u) | (high >> p & 0x00040004u);
-    pairs[p] = OnLine<1>(AsHalf2(code | 0x64006400u), scales, p % 2);
+      for (int i = 0; i < 4; ++i) {
+        pairs[2 * i] = OnLine<1>(AsHalf2(__byte_perm(word[i], 0x64646464, 0x4240)), scales, 0);
+        pairs[2 * i + 1] = OnLine<1>(AsHalf2(__byte_perm(word[i], 0x64646464, 0x4341)), scales, 1);
+      }
+      break;
+    }
+    case SegmentType::kInt4: {
+      uint2 words;
+      if (wide) {
+        words = reinterpret_cast<const uint2*>(unit)[lane];
+      } else {
+        words = make_uint2(reinterpret_cast<const uint32_t*>(unit)[lane], 0);
+      }
+      const uint32_t word[2] = {words.x, words.y};
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const uint32_t upper = word[i] >> 8;
+        pairs[4 * i] = OnLine<1>(Biased<0x000f000f>(word[i]), scales, 0);
+        pairs[4 * i + 1] = OnLine<16>(Biased<0x00f000f0>(word[i]), scales, 1);
+        pairs[4 * i + 2] = OnLine<1>(Biased<0x000f000f>(upper), scales, 0);
+        pairs[4 * i + 3] = OnLine<16>(Biased<0x00f000f0>(upper), scales, 1);
+      }
+      break;
+    }
+    case SegmentType::kInt2: {
+      const uint32_t low = LowBits(unit, wide, lane);
+      const uint32_t upper = low >> 10;
+      pairs[0] = OnLine<1>(Biased<0x00030003>(low), scales, 0);
+      pairs[1] = OnLine<4>(Biased<0x000c000c>(low), scales, 1);
+      pairs[2] = OnLine<16>(Biased<0x00300030>(low), scales, 0);
+      pairs[3] = OnLine<64>(Biased<0x00c000c0>(low), scales, 1);
+      pairs[4] = OnLine<256>(Biased<0x03000300>(low), scales, 0);
+      pairs[5] = OnLine<1>(Biased<0x00030003>(upper), scales, 1);
+      pairs[6] = OnLine<4>(Biased<0x000c000c>(upper), scales, 0);
+      pairs[7] = OnLine<16>(Biased<0x00300030>(upper), scales, 1);
+      break;
+    }
+    default: {
+      const uint32_t low = LowBits(unit, wide, lane);
+      uint32_t high;  // pair p at bits 2 + p and 18 + p
+      if (wide) {
+        const uint32_t bits = reinterpret_cast<const uint16_t*>(unit + 128)[lane];
+        high = (bits & 0xffu) << 2 | (bits & 0xff00u) << 10;
+      } else {
+        const uint32_t bits = reinterpret_cast<const uint8_t*>(unit + 64)[lane];
+        high = (bits & 0xfu) << 2 | (bits & 0xf0u) << 14;
+      }
+#pragma unroll
+      for (int p = 0; p < 8; ++p) {
+        const uint32_t code = (low >> (2 * p) & 0x00030003u) | (high >> p & 0x00040004u);
+        pairs[p] = OnLine<1>(AsHalf2(code | 0x64006400u), scales, p % 2);
+      }
+    }
   }
+  if (!wide) pairs[4] = pairs[5] = pairs[6] = pairs[7] = 0;
 }
 
 // A staged unit; absent ones have width 0.
@@ -255,12 +257,12 @@ struct UnitView {
     return TypeOf<kType>(static_cast<SegmentType>(bits >> 24 & 7));
   }
   __device__ __forceinline__ int width() const { return WidthOf<kType>(bits >> 27 << 4); }
-  __device__ __forceinline__ bool bf16() const { return IsBf16(type()); }
+  __device__ __forceinline__ bool bf16() const { return kType != kMixedF16 && IsBf16(type()); }
   template <bool kKey>
   __device__ __forceinline__ void Decode(const std::byte* run, int lane,
                                          uint32_t (&pairs)[8]) const {
-    DecodeUnit<kKey>(type(), width(), run + (bits & 0xfff) * 16, run + (bits >> 12 & 0xfff) * 16,
-                     lane, pairs);
+    DecodeUnit<kKey, kType != kMixedF16>(type(), width(), run + (bits & 0xfff) * 16,
+                                         run + (bits >> 12 & 0xfff) * 16, lane, pairs);
   }
 };
 

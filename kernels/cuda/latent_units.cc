@@ -44,6 +44,12 @@ int UniformType(const LatentUnits& units) {
   return all ? static_cast<int>(type) : -1;
 }
 
+bool HasBf16(const LatentUnits& units) {
+  const auto bf16 = [](const UnitPlan& unit) { return unit.type == SegmentType::kBf16; };
+  return std::any_of(units.key, units.key + units.key_count, bf16) ||
+         std::any_of(units.value, units.value + units.value_count, bf16);
+}
+
 StagedGroup StageUnits(const UnitPlan* units, int count, bool single_run) {
   StagedGroup group;
   group.num_units = count;

@@ -18,6 +18,7 @@ struct LatentUnits {
 
 // The type of all units where it is one and all are 32 wide, as an int; else -1.
 int UniformType(const LatentUnits& units);
+bool HasBf16(const LatentUnits& units);
 inline constexpr int kBf16Units = static_cast<int>(SegmentType::kBf16);
 inline constexpr int kInt8Units = static_cast<int>(SegmentType::kInt8);
 

@@ -331,7 +331,7 @@ class Bench {
     p.rows = rows_;
     p.block_shift = c_.block_tokens == 16 ? 4 : c_.block_tokens == 32 ? 5 : 6;
     p.anchor = c_.anchor;
-    p.query = reinterpret_cast<const uint4*>(d_absorbed_.data);
+    p.query = reinterpret_cast<const uint2*>(d_absorbed_.data);
     p.query_scale = d_absorbed_scale_.data;
     p.partials = {d_latent_state_.data, d_latent_out_.data, rv_};
     p.rope_cos = d_cos_.data, p.rope_sin = d_sin_.data;
