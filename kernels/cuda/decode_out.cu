@@ -6,6 +6,7 @@ namespace lorc::cuda {
 namespace {
 
 constexpr int kCombineThreads = 128;
+constexpr int kMaxRowSlots = 1024;
 
 // A CTA per row and head. Bound: the partial results, once.
 __global__ void __launch_bounds__(kCombineThreads)
@@ -25,71 +26,83 @@ __global__ void __launch_bounds__(kCombineThreads)
     exact_row = static_cast<int64_t>(head / p.heads_per_kv) * 16 + head % p.heads_per_kv;
     exact_step = static_cast<int64_t>(p.num_heads / p.heads_per_kv) * 16;
   }
-  float maximum = -INFINITY;
-  for (int s = slots.latent_begin; s < slots.latent_end; ++s) {
-    maximum = fmaxf(maximum, p.latent.state[s * latent_step + latent_row].x);
-  }
-  for (int s = slots.exact_begin; s < slots.exact_end; ++s) {
-    maximum = fmaxf(maximum, p.exact.state[s * exact_step + exact_row].x);
+  // Each slot's weight among all of the row's, every warp for itself.
+  __shared__ float weights[kMaxRowSlots];
+  const int num_latent = slots.latent_end - slots.latent_begin;
+  const int num_slots = num_latent + slots.exact_end - slots.exact_begin;
+  const int lane = threadIdx.x % 32;
+  const auto state_of = [&](int i) {
+    return i < num_latent
+               ? p.latent.state[(slots.latent_begin + i) * latent_step + latent_row]
+               : p.exact.state[(slots.exact_begin + i - num_latent) * exact_step + exact_row];
+  };
+  float maximum = kNoMaximum;
+  for (int i = lane; i < num_slots; i += 32) maximum = fmaxf(maximum, state_of(i).x);
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) {
+    maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, d));
   }
   float sum = 0;
-  for (int s = slots.latent_begin; s < slots.latent_end; ++s) {
-    const float2 state = p.latent.state[s * latent_step + latent_row];
-    sum += state.y * exp2f(state.x - maximum);
+  for (int i = lane; i < num_slots; i += 32) {
+    const float2 state = state_of(i);
+    sum += state.y * Exp2(state.x - maximum);
   }
-  for (int s = slots.exact_begin; s < slots.exact_end; ++s) {
-    const float2 state = p.exact.state[s * exact_step + exact_row];
-    sum += state.y * exp2f(state.x - maximum);
-  }
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
   const float inverse = 1.0f / sum;
-  // Two columns a thread at a time.
-  const auto gather = [&](const Partials& from, int begin, int end, int64_t row, int64_t step,
-                          int column) {
-    float2 total = make_float2(0, 0);
+  for (int i = threadIdx.x; i < num_slots; i += kCombineThreads) {
+    weights[i] = Exp2(state_of(i).x - maximum) * inverse;
+  }
+  __syncthreads();
+  // Four columns of slots [begin, end), the row's slots from `first` on.
+  const auto gather = [&](const Partials& from, int begin, int end, int first, int64_t row,
+                          int64_t step, int column) {
+    float4 total = make_float4(0, 0, 0, 0);
     for (int s = begin; s < end; ++s) {
-      const int64_t at = s * step + row;
-      const float weight = exp2f(from.state[at].x - maximum) * inverse;
-      const float2 value = *reinterpret_cast<const float2*>(from.out + at * from.width + column);
+      const float weight = weights[first + s - begin];
+      const float4 value =
+          *reinterpret_cast<const float4*>(from.out + (s * step + row) * from.width + column);
       total.x += weight * value.x;
       total.y += weight * value.y;
+      total.z += weight * value.z;
+      total.w += weight * value.w;
     }
     return total;
+  };
+  const auto latent = [&](int column) {
+    return gather(p.latent, slots.latent_begin, slots.latent_end, 0, latent_row, latent_step,
+                  column);
+  };
+  const auto exact = [&](int column) {
+    return gather(p.exact, slots.exact_begin, slots.exact_end, num_latent, exact_row, exact_step,
+                  column);
   };
   const int64_t own = static_cast<int64_t>(blockIdx.x) * p.num_heads + head;
   if (p.latents != nullptr) {
     auto* const to = static_cast<uint32_t*>(p.latents) + own * p.latent.width / 2;
-    for (int i = threadIdx.x; i < p.latent.width / 2; i += kCombineThreads) {
-      const float2 total =
-          gather(p.latent, slots.latent_begin, slots.latent_end, latent_row, latent_step, 2 * i);
-      to[i] = Pack<true>(total.x, total.y);
+    for (int i = 4 * threadIdx.x; i < p.latent.width; i += 4 * kCombineThreads) {
+      const float4 total = latent(i);
+      *reinterpret_cast<uint2*>(to + i / 2) =
+          make_uint2(Pack<true>(total.x, total.y), Pack<true>(total.z, total.w));
     }
-    float* const exact = p.exact_out + own * p.head_dim;
-    for (int i = threadIdx.x; i < p.head_dim / 2; i += kCombineThreads) {
-      const float2 total =
-          gather(p.exact, slots.exact_begin, slots.exact_end, exact_row, exact_step, 2 * i);
-      *reinterpret_cast<float2*>(exact + 2 * i) = total;
+    float* const exact_to = p.exact_out + own * p.head_dim;
+    for (int i = 4 * threadIdx.x; i < p.head_dim; i += 4 * kCombineThreads) {
+      *reinterpret_cast<float4*>(exact_to + i) = exact(i);
     }
     return;
   }
   const int64_t to = (static_cast<int64_t>(slots.row) * p.num_heads + head) * p.head_dim;
   // A group's columns are its heads' values, one after the other.
   const int kv_in_group = p.latent.state == nullptr ? 0 : head % p.latent_heads / p.heads_per_kv;
-  for (int i = threadIdx.x; i < p.head_dim / 2; i += kCombineThreads) {
-    float2 total = make_float2(0, 0);
-    if (p.latent.state != nullptr) {
-      total = gather(p.latent, slots.latent_begin, slots.latent_end, latent_row, latent_step,
-                     kv_in_group * p.head_dim + 2 * i);
-    }
-    if (p.exact.state != nullptr) {
-      const float2 more =
-          gather(p.exact, slots.exact_begin, slots.exact_end, exact_row, exact_step, 2 * i);
-      total.x += more.x;
-      total.y += more.y;
-    }
+  for (int i = 4 * threadIdx.x; i < p.head_dim; i += 4 * kCombineThreads) {
+    float4 total = latent(kv_in_group * p.head_dim + i);
+    const float4 more = exact(i);
+    total.x += more.x, total.y += more.y, total.z += more.z, total.w += more.w;
     if (p.out_bf16) {
-      static_cast<uint32_t*>(p.out)[(to + 2 * i) / 2] = Pack<true>(total.x, total.y);
+      *reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(p.out) + to + i) =
+          make_uint2(Pack<true>(total.x, total.y), Pack<true>(total.z, total.w));
     } else {
-      *reinterpret_cast<float2*>(static_cast<float*>(p.out) + to + 2 * i) = total;
+      *reinterpret_cast<float4*>(static_cast<float*>(p.out) + to + i) = total;
     }
   }
 }
@@ -97,8 +110,8 @@ __global__ void __launch_bounds__(kCombineThreads)
 constexpr int kTileRows = 32;
 
 // A CTA: 32 pairs (row, head of one KV head), 16 columns per warp.
-__global__ void __launch_bounds__(256) DecodeValuesKernel(
-    const __grid_constant__ DecodeValuesParams p) {
+__global__ void __launch_bounds__(256)
+    DecodeValuesKernel(const __grid_constant__ DecodeValuesParams p) {
   extern __shared__ __align__(128) std::byte memory[];
   auto* const latents = reinterpret_cast<__nv_bfloat16*>(memory);  // [32][rank + 8]
   const int stride = p.rank + 8;
@@ -124,8 +137,8 @@ __global__ void __launch_bounds__(256) DecodeValuesKernel(
   float out[2][2][4] = {};
   const int tiles = p.head_dim / 16;
   for (int tile = warp; tile < tiles; tile += blockDim.x / 32) {
-    const uint4* from = p.decoder +
-                        (static_cast<int64_t>(kv_head) * (p.rank / 16) * tiles + tile) * 32 + lane;
+    const uint4* from =
+        p.decoder + (static_cast<int64_t>(kv_head) * (p.rank / 16) * tiles + tile) * 32 + lane;
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
 #pragma unroll
