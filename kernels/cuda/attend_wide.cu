@@ -1,15 +1,15 @@
 // Decode attention over wide latents: one latent per token for all heads of a group, scores and
 // weighted sums on tensor cores.
 //
-// A CTA of W = 8 or 16 warps walks its stream tile by tile (32 tokens). The latent's width is split
-// over the warps, so that every number is loaded by one lane and decoded once for all 16 MT query
-// heads:
-//   scores   warp (k, t): the key units of share k (of W / 2) for run t (of 2) of the tile; the
-//            shares' partial sums meet in shared memory
-//   softmax  each warp 16 MT / W heads, a lane per token
-//   sums     each warp its share (of W) of the value units, for the whole tile
-// with a barrier after each of the first two. One more warp copies: K and V of a tile into rings of
-// stages (warp_copy.cuh), which the others give back.
+// A CTA of 8 warps walks its stream tile by tile (32 tokens). The latent's width is split over the
+// warps, so that every number is loaded by one lane and decoded once for all 16 MT query heads:
+//   scores   warp (k, t): the key units of share k (of 4) for run t (of 2) of the tile; the shares'
+//            partial sums meet in shared memory
+//   softmax  each warp 2 MT heads, a lane per token
+//   sums     each warp its share (of 8) of the value units, for the whole tile
+// A ninth warp copies: K and V of a tile into rings of stages (warp_copy.cuh), which the others
+// give back. One barrier per tile is all that those share beside: scores of tile i | barrier |
+// softmax of tile i, sums of tile i - 1.
 //
 // Absorbed queries stay in registers for a chunk: [unit][step of 16 columns][tile of 16 heads], a0
 // and a2 of all lanes before a1 and a3. They are f16, or bf16 for bf16 units, scaled per head to at
@@ -28,33 +28,34 @@
 namespace lorc::cuda {
 namespace {
 
+constexpr int kWarps = 8;
+constexpr int kKeyShares = 4;
 constexpr int kTileTokens = 32;
 constexpr int kScoreStride = 40;   // floats: 8 rows of pairs meet different banks
 constexpr int kWeightStride = 40;  // 16-bit numbers: rows 80 bytes apart
 constexpr float kSlack = 8.0f;
-constexpr int kMaxStages = 8;
+constexpr int kMaxStages = 8;  // and one more of values
 
-template <int MT, int W>
+template <int MT>
 struct alignas(16) Shared {
-  float scores[W / 2][16 * MT][kScoreStride];
-  uint16_t weights[2][16 * MT][kWeightStride];  // f16, bf16
-  float rescale[16 * MT];
+  float scores[2][kKeyShares][16 * MT][kScoreStride];
+  uint16_t weights[2][2][16 * MT][kWeightStride];  // [parity][f16, bf16]
+  float rescale[2][16 * MT];
   uint64_t key_full[kMaxStages], key_free[kMaxStages];
-  uint64_t value_full[kMaxStages], value_free[kMaxStages];
-  int changed;  // the last tile that has a rescale other than 1
+  uint64_t value_full[kMaxStages + 1], value_free[kMaxStages + 1];
+  int changed[2];  // the last tile of this parity that has a rescale other than 1
 };
 
-template <int MT, int W>
-constexpr int kSharedBytes = static_cast<int>((sizeof(Shared<MT, W>) + 127) / 128 * 128);
+template <int MT>
+constexpr int kSharedBytes = static_cast<int>((sizeof(Shared<MT>) + 127) / 128 * 128);
 
-template <int W>
 __device__ __forceinline__ void SyncReaders() {
-  asm volatile("bar.sync 1, %0;" ::"n"(W * 32) : "memory");
+  asm volatile("bar.sync 1, %0;" ::"n"(kWarps * 32) : "memory");
 }
 
 // Copies tile after tile of the stream into the rings.
-template <int MT, int W>
-__device__ __forceinline__ void Copy(const AttendLatentParams& p, Shared<MT, W>& shared,
+template <int MT>
+__device__ __forceinline__ void Copy(const AttendLatentParams& p, Shared<MT>& shared,
                                      std::byte* key_ring, std::byte* value_ring, int begin,
                                      int end) {
   if (begin == end) return;
@@ -105,12 +106,12 @@ __device__ __forceinline__ void Copy(const AttendLatentParams& p, Shared<MT, W>&
     WaitForStage(&shared.value_free[value.stage], value.parity);
     copy(p.value, value_pool, value_ring + value.stage * 2 * p.value.run_bytes,
          &shared.value_full[value.stage]);
-    value.Advance(p.stages);
+    value.Advance(p.stages + 1);
   }
 }
 
-template <int MT, int W, int KU, int VU, int kType>
-__device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT, W>& shared,
+template <int MT, int KU, int VU, int kType>
+__device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT>& shared,
                                         const std::byte* key_ring, const std::byte* value_ring,
                                         int begin, int end) {
   constexpr int kRows = 16 * MT;
@@ -118,15 +119,15 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT, 
   const int warp = threadIdx.x / 32;
   const int group = blockIdx.y / p.head_tiles;
   const int head_tile = blockIdx.y % p.head_tiles;
-  constexpr int kRowsPerWarp = kRows / W;
-  const int key_share = warp % (W / 2);
-  const int run = warp / (W / 2);
+  constexpr int kRowsPerWarp = kRows / kWarps;
+  const int key_share = warp % kKeyShares;
+  const int run = warp / kKeyShares;
   const int rows = min(kRows, p.rows - head_tile * kRows);
   // This warp's units.
-  const int key_first = p.key.num_units * key_share / (W / 2);
-  const int key_count = p.key.num_units * (key_share + 1) / (W / 2) - key_first;
-  const int value_first = p.value.num_units * warp / W;
-  const int value_count = p.value.num_units * (warp + 1) / W - value_first;
+  const int key_first = p.key.num_units * key_share / kKeyShares;
+  const int key_count = p.key.num_units * (key_share + 1) / kKeyShares - key_first;
+  const int value_first = p.value.num_units * warp / kWarps;
+  const int value_count = p.value.num_units * (warp + 1) / kWarps - value_first;
   StagedUnit key_unit[KU], value_unit[VU];
 #pragma unroll
   for (int u = 0; u < KU; ++u) {
@@ -146,13 +147,14 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT, 
 
   // Sums of the tile: weights [heads, tokens] times values [tokens, columns].
   const auto add_values = [&](int tile, int item_begin, int item_end, int position) {
+    const int parity = (tile - begin) & 1;
     const std::byte* const stage = value_ring + value_use.stage * 2 * p.value.run_bytes;
     WaitForStage(&shared.value_full[value_use.stage], value_use.parity);
-    if (shared.changed == tile) {
+    if (shared.changed[parity] == tile) {
 #pragma unroll
       for (int m = 0; m < MT; ++m) {
-        const float low = shared.rescale[16 * m + lane / 4];
-        const float high = shared.rescale[16 * m + 8 + lane / 4];
+        const float low = shared.rescale[parity][16 * m + lane / 4];
+        const float high = shared.rescale[parity][16 * m + 8 + lane / 4];
 #pragma unroll
         for (int n = 0; n < VU * 4; ++n) {
           out[m][n][0] *= low;
@@ -176,8 +178,9 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT, 
           loaded = bf16;
 #pragma unroll
           for (int m = 0; m < MT; ++m) {
-            LoadMatrix4(weight[m],
-                        &shared.weights[loaded][16 * m + lane % 16][16 * r + lane / 16 * 8]);
+            LoadMatrix4(
+                weight[m],
+                &shared.weights[parity][loaded][16 * m + lane % 16][16 * r + lane / 16 * 8]);
           }
         }
         uint32_t pairs[8];
@@ -209,7 +212,7 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT, 
     }
     __syncwarp();
     if (lane == 0) Arrive(&shared.value_free[value_use.stage]);
-    value_use.Advance(p.stages);
+    value_use.Advance(p.stages + 1);
   };
 
   int tile = begin;
@@ -230,9 +233,11 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT, 
         for (int i = 0; i < 4; ++i) out[m][n][i] = 0;
       }
     }
+    const int first_tile = tile;
     chunk = -1;
     for (; tile < item_tiles_end; ++tile) {
       const int position = first_position + tile * kTileTokens;
+      const int parity = (tile - begin) & 1;
       const int tile_chunk = item.chunk_base + (p.anchor == 0 ? 0 : position / p.anchor);
       if (tile_chunk != chunk) {
         chunk = tile_chunk;
@@ -301,7 +306,7 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT, 
 #pragma unroll
           for (int n = 0; n < 2; ++n) {
             const int column = 16 * run + 8 * n + 2 * (lane % 4);
-            float* row = shared.scores[key_share][16 * m + lane / 4] + column;
+            float* row = shared.scores[parity][key_share][16 * m + lane / 4] + column;
             *reinterpret_cast<float2*>(row) = make_float2(score[m][n][0], score[m][n][1]);
             *reinterpret_cast<float2*>(row + 8 * kScoreStride) =
                 make_float2(score[m][n][2], score[m][n][3]);
@@ -311,7 +316,7 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT, 
       __syncwarp();
       if (lane == 0) Arrive(&shared.key_free[key_use.stage]);
       key_use.Advance(p.stages);
-      SyncReaders<W>();
+      SyncReaders();
       {
         const int token = position + lane;
         const bool there = token >= item.begin && token < item.end;
@@ -322,7 +327,7 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT, 
           const int row = warp * kRowsPerWarp + i;
           score[i] = 0;
 #pragma unroll
-          for (int k = 0; k < (W / 2); ++k) score[i] += shared.scores[k][row][lane];
+          for (int k = 0; k < kKeyShares; ++k) score[i] += shared.scores[parity][k][row][lane];
         }
 #pragma unroll
         for (int i = 0; i < kRowsPerWarp; ++i) {
@@ -347,13 +352,13 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT, 
               sum[i] *= rescale[i];
             }
           }
-          if (lane == 0) shared.changed = tile;
+          if (lane == 0) shared.changed[parity] = tile;
         }
         float own_rescale = rescale[0];
 #pragma unroll
         for (int i = 1; i < kRowsPerWarp; ++i) own_rescale = lane == i ? rescale[i] : own_rescale;
         if (lane < kRowsPerWarp) {
-          shared.rescale[warp * kRowsPerWarp + lane] = own_rescale;
+          shared.rescale[parity][warp * kRowsPerWarp + lane] = own_rescale;
         }
 #pragma unroll
         for (int i = 0; i < kRowsPerWarp; ++i) {
@@ -361,16 +366,20 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT, 
           const float weight = Exp2(score[i] - maximum[i]);
           sum[i] += weight;
           if constexpr (kType != kBf16Units) {
-            shared.weights[0][row][lane] = __half_as_ushort(__float2half_rn(weight));
+            shared.weights[parity][0][row][lane] = __half_as_ushort(__float2half_rn(weight));
           }
           if constexpr (kType == kBf16Units || kType == kMixed) {
-            shared.weights[1][row][lane] = __bfloat16_as_ushort(__float2bfloat16_rn(weight));
+            shared.weights[parity][1][row][lane] =
+                __bfloat16_as_ushort(__float2bfloat16_rn(weight));
           }
         }
       }
-      SyncReaders<W>();
-      add_values(tile, item.begin, item.end, position);
+      if (tile > first_tile) {
+        add_values(tile - 1, item.begin, item.end, position - kTileTokens);
+      }
     }
+    SyncReaders();
+    add_values(tile - 1, item.begin, item.end, first_position + (tile - 1) * kTileTokens);
 
     const int64_t part = static_cast<int64_t>(slot) * gridDim.y + blockIdx.y;
 #pragma unroll
@@ -407,40 +416,41 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT, 
   }
 }
 
-// 128 threads that copy, of which one warp does, and W warps that compute.
-template <int W>
-constexpr int kThreads = (W + 4) * 32;
+// 128 threads that copy, of which one warp does, and 256 that compute.
+constexpr int kThreads = (kWarps + 4) * 32;
 
-template <int MT, int W, int KU, int VU, int kType>
-__global__ void __launch_bounds__(kThreads<W>, 1)
+template <int MT, int KU, int VU, int kType>
+__global__ void __launch_bounds__(kThreads, 1)
     AttendWideKernel(const __grid_constant__ AttendLatentParams p) {
   extern __shared__ __align__(128) std::byte memory[];
-  auto& shared = *reinterpret_cast<Shared<MT, W>*>(memory);
-  std::byte* const key_ring = memory + kSharedBytes<MT, W>;
+  auto& shared = *reinterpret_cast<Shared<MT>*>(memory);
+  std::byte* const key_ring = memory + kSharedBytes<MT>;
   std::byte* const value_ring = key_ring + p.stages * 2 * p.key.run_bytes;
   const int begin = p.pass.stream_begin[blockIdx.x];
   const int end = p.pass.stream_begin[blockIdx.x + 1];
-  if (threadIdx.x == 0) shared.changed = -1;
+  if (threadIdx.x < 2) shared.changed[threadIdx.x] = -1;
   if (threadIdx.x < kMaxStages) {
     InitBarrier(&shared.key_full[threadIdx.x], kCopyArrivals);
-    InitBarrier(&shared.key_free[threadIdx.x], W);
+    InitBarrier(&shared.key_free[threadIdx.x], kWarps);
+  }
+  if (threadIdx.x <= kMaxStages) {
     InitBarrier(&shared.value_full[threadIdx.x], kCopyArrivals);
-    InitBarrier(&shared.value_free[threadIdx.x], W);
+    InitBarrier(&shared.value_free[threadIdx.x], kWarps);
   }
   FenceBarriers();
   __syncthreads();
-  if (threadIdx.x >= W * 32) {
-    GiveRegisters<24>();
-    if (threadIdx.x < (W + 1) * 32) {
-      Copy<MT, W>(p, shared, key_ring, value_ring, begin, end);
+  if (threadIdx.x >= kWarps * 32) {
+    GiveRegisters<40>();
+    if (threadIdx.x < (kWarps + 1) * 32) {
+      Copy<MT>(p, shared, key_ring, value_ring, begin, end);
     }
   } else {
-    TakeRegisters<W == 8 ? 232 : 112>();
-    Compute<MT, W, KU, VU, kType>(p, shared, key_ring, value_ring, begin, end);
+    TakeRegisters<232>();
+    Compute<MT, KU, VU, kType>(p, shared, key_ring, value_ring, begin, end);
   }
 }
 
-template <int MT, int W, int KU, int VU, int kType>
+template <int MT, int KU, int VU, int kType>
 cudaError_t Launch(AttendLatentParams params, const LatentUnits& units, int num_streams,
                    int shared_bytes, cudaStream_t stream) {
   params.head_tiles = (params.rows + 16 * MT - 1) / (16 * MT);
@@ -450,48 +460,54 @@ cudaError_t Launch(AttendLatentParams params, const LatentUnits& units, int num_
   params.value = StageUnits(units.value, units.value_count, single_run);
   const int key_bytes = 2 * params.key.run_bytes;
   const int value_bytes = 2 * params.value.run_bytes;
-  params.stages =
-      std::min(kMaxStages, (shared_bytes - kSharedBytes<MT, W>) / (key_bytes + value_bytes));
+  params.stages = std::min(
+      kMaxStages, (shared_bytes - kSharedBytes<MT> - value_bytes) / (key_bytes + value_bytes));
   if (params.stages < 2) return cudaErrorInvalidConfiguration;
-  const int bytes = kSharedBytes<MT, W> + params.stages * (key_bytes + value_bytes);
-  const auto kernel = AttendWideKernel<MT, W, KU, VU, kType>;
+  const int bytes =
+      kSharedBytes<MT> + params.stages * key_bytes + (params.stages + 1) * value_bytes;
+  const auto kernel = AttendWideKernel<MT, KU, VU, kType>;
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (error != cudaSuccess) return error;
   const dim3 grid(num_streams, params.groups * params.head_tiles);
-  kernel<<<grid, kThreads<W>, bytes, stream>>>(params);
+  kernel<<<grid, kThreads, bytes, stream>>>(params);
   return cudaGetLastError();
 }
 
 }  // namespace
 
 int WideTileRows(int rows, const LatentUnits& units) {
-  return rows <= 16 || units.key_count > 16 || units.value_count > 16 ? 16 : 32;
+  return rows <= 16 || units.key_count > 4 * kKeyShares || units.value_count > 2 * kWarps ? 16 : 32;
 }
 
 cudaError_t LaunchAttendWide(const AttendLatentParams& params, const LatentUnits& units,
                              int num_streams, int shared_bytes, cudaStream_t stream) {
+  const int key_most = (units.key_count + kKeyShares - 1) / kKeyShares;
+  const int value_most = (units.value_count + kWarps - 1) / kWarps;
   const auto launch = [&](auto run) {
     return run(params, units, num_streams, shared_bytes, stream);
   };
-  const int most = std::max(units.key_count, units.value_count);
-  if (most == 0 || most > kMaxUnits) return cudaErrorInvalidConfiguration;
   const int type = UniformType(units);
-  const bool f16 = !HasBf16(units);
+  const bool even = units.key_count % kKeyShares == 0 && units.value_count % kWarps == 0;
   if (WideTileRows(params.rows, units) == 32) {
-    if (units.key_count == 16 && units.value_count == 16) {
-      if (type == kBf16Units) return launch(Launch<2, 16, 2, 1, kBf16Units>);
-      if (type == kInt8Units) return launch(Launch<2, 16, 2, 1, kInt8Units>);
+    if (even && key_most == 4 && value_most == 2) {
+      if (type == kBf16Units) return launch(Launch<2, 4, 2, kBf16Units>);
+      if (type == kInt8Units) return launch(Launch<2, 4, 2, kInt8Units>);
     }
-    return f16 ? launch(Launch<2, 16, 2, 1, kMixedF16>) : launch(Launch<2, 16, 2, 1, kMixed>);
+    if (!HasBf16(units) && key_most <= 4 && value_most <= 2) {
+      return key_most <= 2 ? launch(Launch<2, 2, 2, kMixedF16>)
+                           : launch(Launch<2, 4, 2, kMixedF16>);
+    }
+    if (key_most <= 4 && value_most <= 2) return launch(Launch<2, 4, 2, kMixed>);
+    return cudaErrorInvalidConfiguration;
   }
-  if (most <= 8) {
-    return f16 ? launch(Launch<1, 8, 2, 1, kMixedF16>) : launch(Launch<1, 8, 2, 1, kMixed>);
+  if (!HasBf16(units) && key_most <= 4 && value_most <= 2) {
+    return key_most <= 2 && value_most <= 1 ? launch(Launch<1, 2, 1, kMixedF16>)
+                                            : launch(Launch<1, 4, 2, kMixedF16>);
   }
-  if (most <= 16) {
-    return f16 ? launch(Launch<1, 16, 2, 1, kMixedF16>) : launch(Launch<1, 16, 2, 1, kMixed>);
-  }
-  return launch(Launch<1, 16, 4, 2, kMixed>);
+  if (key_most <= 4 && value_most <= 2) return launch(Launch<1, 4, 2, kMixed>);
+  if (key_most <= 8 && value_most <= 4) return launch(Launch<1, 8, 4, kMixed>);
+  return cudaErrorInvalidConfiguration;
 }
 
 }  // namespace lorc::cuda
