@@ -91,6 +91,7 @@ class Fixture {
     limits.max_sequences = kSequences;
     limits.max_context = length();
     limits.block_tokens = c.block_tokens;
+    limits.layers = {&layer_, 1};
     LORC_CHECK(backend_.Reserve(limits).ok());
     for (int s = 0; s < kSequences; ++s) {
       Sequence& sequence = sequences_.emplace_back();
@@ -222,8 +223,8 @@ class Fixture {
     }
     encoder = RoundTo(case_.basis_type, encoder);
     if (spec.groups == 0) return;
-    const BasisSource source{tensor.groups, static_cast<int32_t>(n), case_.head_dim,
-                             tensor.rank,   encoder.data(),          decoder.data()};
+    const BasisSource source{tensor.groups,  static_cast<int32_t>(n), case_.head_dim,   tensor.rank,
+                             encoder.data(), decoder.data(),          case_.anchor != 1};
     auto basis = backend_.MakeBasis(source, key, case_.basis_type);
     LORC_CHECK(basis.ok());
     (key ? key_basis_ : value_basis_) = *std::move(basis);
