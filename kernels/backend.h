@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,8 @@ struct BackendLimits {
   int64_t head_dim = 0;
   int64_t max_latent_width = 0;  // numbers per token over all groups, K or V, the widest layer's
   int64_t block_tokens = 0;
+  // Of the cache; pools, tables and bases need not be there. Read by Reserve only.
+  std::span<const CacheLayer> layers;
 };
 
 class Backend {
@@ -80,6 +83,8 @@ class Backend {
   // `type`: of the products, f32 or bf16.
   virtual absl::StatusOr<std::unique_ptr<Basis>> MakeBasis(const BasisSource& source, bool is_key,
                                                            DType type) = 0;
+  // Bytes that MakeBasis takes, within a few percent; encoder and decoder are not read.
+  virtual int64_t BasisBytes(const BasisSource& source, bool is_key, DType type) const = 0;
   virtual absl::Status Reserve(const BackendLimits& limits) = 0;
   // Steps of these numbers of rows, the largest at most `max_rows`, make every product that a step
   // of up to `max_rows` rows needs.

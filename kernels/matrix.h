@@ -54,6 +54,9 @@ struct BasisSource {
   int32_t rank = 0;                // per group
   const float* encoder = nullptr;  // [groups, rank, group_width]
   const float* decoder = nullptr;  // [groups, group_width, rank]
+  // Whether attention to latents as they are will use the decoder: not in layers whose keys are
+  // rebuilt.
+  bool absorbed = true;
 };
 
 }  // namespace lorc

@@ -12,8 +12,8 @@ int64_t MatrixBytes(int64_t rows, int64_t columns, DType type) {
   return rows * columns * ByteSize(type) + scales;
 }
 
-int64_t LayerWeightBytes(const Checkpoint& checkpoint, const KvPlan& plan, int32_t layer,
-                         DType type) {
+int64_t LayerWeightBytes(const Backend& backend, const Checkpoint& checkpoint, const KvPlan& plan,
+                         const KvLayout& layout, int32_t layer, DType type) {
   const auto bytes = [&](TensorRole role) {
     const TensorShape shape = checkpoint.Shape(role, layer);
     return MatrixBytes(shape.rows, shape.columns, type);
@@ -29,23 +29,21 @@ int64_t LayerWeightBytes(const Checkpoint& checkpoint, const KvPlan& plan, int32
     const int64_t rank = int64_t{tensor.groups} * tensor.rank;
     const bool latent = WeightsGiveLatents(plan, tensor, is_key);
     sum += MatrixBytes(latent ? rank : config.kv_width(), config.hidden_size, type);
-    // Encoder and decoder, and one of them again for each head in f32.
     if (tensor.layout != KvLayoutKind::kFull) {
-      sum += 2 * rank * (config.kv_width() / tensor.groups) * ByteSize(BasisType(type));
-      sum += int64_t{config.kv_width()} * tensor.rank * int64_t{sizeof(float)};
+      sum += backend.BasisBytes(BasisShape(layout.layers[layer], is_key), is_key, BasisType(type));
     }
   }
   return sum;
 }
 
-int64_t WeightBytes(const Checkpoint& checkpoint, const KvPlan& plan,
-                    const ExecutorOptions& options) {
+int64_t WeightBytes(const Backend& backend, const Checkpoint& checkpoint, const KvPlan& plan,
+                    const KvLayout& layout, const ExecutorOptions& options) {
   const ModelConfig& config = checkpoint.config();
   const int64_t embedding =
       MatrixBytes(config.vocabulary_size, config.hidden_size, options.weight_type);
   int64_t sum = embedding * (config.tied_embeddings ? 1 : 2);
   for (int32_t i = 0; i < config.num_layers; ++i) {
-    sum += LayerWeightBytes(checkpoint, plan, i, options.weight_type);
+    sum += LayerWeightBytes(backend, checkpoint, plan, layout, i, options.weight_type);
   }
   const int64_t rope = int64_t{options.max_sequence_tokens} * config.head_dim * 4;
   const int64_t norms = (2 * int64_t{config.num_layers} + 1) * config.hidden_size * 4;
@@ -68,7 +66,7 @@ absl::StatusOr<MemoryEstimate> EstimateMemory(Backend& backend, const Checkpoint
                                               const KvPlan& plan, const KvLayout& layout,
                                               const ExecutorOptions& options) {
   MemoryEstimate estimate;
-  estimate.weights = WeightBytes(checkpoint, plan, options);
+  estimate.weights = WeightBytes(backend, checkpoint, plan, layout, options);
   estimate.activations = ActivationBytes(checkpoint.config(), options);
   LORC_RETURN_IF_ERROR(backend.Reserve(LimitsOf(checkpoint.config(), layout, options)));
   estimate.workspace = backend.memory().bytes(MemoryUse::kWorkspace);

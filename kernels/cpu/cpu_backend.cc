@@ -78,6 +78,10 @@ class CpuBackend final : public Backend {
     return AsBase<CpuBasis, Basis>(CpuBasis::Make(source, is_key, type, &account_, pool_));
   }
 
+  int64_t BasisBytes(const BasisSource& source, bool is_key, DType type) const override {
+    return CpuBasis::Bytes(source, is_key, type);
+  }
+
   absl::Status Reserve(const BackendLimits& limits) override {
     CacheLimits cache;
     cache.num_heads = limits.num_heads;

@@ -15,6 +15,16 @@ MatrixSource SourceAt(const float* values, int64_t rows, int64_t columns) {
 
 constexpr int32_t RoundUp16(int32_t value) { return (value + 15) / 16 * 16; }
 
+int64_t NumHeads(const BasisSource& source) {
+  return int64_t{source.groups} * source.group_width / source.head_dim;
+}
+
+// Of absorb() or output().
+int64_t NumbersPerHead(const BasisSource& source, bool is_key) {
+  return is_key ? int64_t{source.head_dim} * RoundUp16(source.rank)
+                : int64_t{source.rank} * RoundUp16(source.head_dim);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CpuBasis>> CpuBasis::Make(const BasisSource& source, bool is_key,
@@ -40,9 +50,9 @@ absl::StatusOr<std::unique_ptr<CpuBasis>> CpuBasis::Make(const BasisSource& sour
     if (!decoder.ok()) return decoder.status();
     basis->decoders_.push_back(*std::move(decoder));
   }
-  const int64_t heads_per_group = source.group_width / d;
-  const int64_t num_heads = source.groups * heads_per_group;
-  const int64_t per_head = is_key ? d * basis->padded_rank_ : rank * basis->padded_head_dim_;
+  if (!source.absorbed) return basis;
+  const int64_t num_heads = NumHeads(source);
+  const int64_t per_head = NumbersPerHead(source, is_key);
   auto f32 = Buffer::Allocate(num_heads * per_head * static_cast<int64_t>(sizeof(float)),
                               MemoryUse::kWeights, account);
   if (!f32.ok()) return f32.status();
@@ -59,6 +69,14 @@ absl::StatusOr<std::unique_ptr<CpuBasis>> CpuBasis::Make(const BasisSource& sour
     }
   }
   return basis;
+}
+
+int64_t CpuBasis::Bytes(const BasisSource& source, bool is_key, DType type) {
+  const int64_t products =
+      2 * int64_t{source.groups} * source.rank * source.group_width * ByteSize(type);
+  if (!source.absorbed) return products;
+  return products +
+         NumHeads(source) * NumbersPerHead(source, is_key) * static_cast<int64_t>(sizeof(float));
 }
 
 int64_t CpuBasis::size_bytes() const {

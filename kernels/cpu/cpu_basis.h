@@ -19,6 +19,8 @@ class CpuBasis final : public Basis {
   static absl::StatusOr<std::unique_ptr<CpuBasis>> Make(const BasisSource& source, bool is_key,
                                                         DType type, MemoryAccount* account,
                                                         ThreadPool& pool);
+  // What Make takes, without the products' padding; values are not read.
+  static int64_t Bytes(const BasisSource& source, bool is_key, DType type);
 
   int64_t size_bytes() const override;
 
@@ -26,6 +28,8 @@ class CpuBasis final : public Basis {
   const CpuMatrix& encoder(int32_t group) const { return *encoders_[group]; }  // [r, s*d]
   const CpuMatrix& decoder(int32_t group) const { return *decoders_[group]; }  // [s*d, r]
 
+  // Of BasisSource::absorbed ones.
+  //
   // D of one KV head, f32, as an absorbing query needs it: [d][padded r], rows of padded_rank()
   // floats, the padding 0.
   const float* absorb(int32_t kv_head) const {

@@ -41,15 +41,16 @@ int64_t PlanBytes(const cuda::AttendPlan& plan) {
 
 }  // namespace
 
-CudaScratch CudaAttention::Scratch(const BackendLimits& limits) {
+CudaScratch CudaAttention::Scratch(const BackendLimits& limits, const cudaDeviceProp& device) {
   if (limits.num_heads == 0) return {};
   const int64_t rows = cuda::AttendPlan::WaveTiles(limits) * kKeyTile;
   const int64_t states = limits.max_rows * limits.num_heads;
-  CudaScratch scratch;
-  scratch.workspace_bytes =
-      2 * (Arena::Bytes<bf16_t>(rows * limits.num_kv_heads * limits.head_dim) +
-           Arena::Bytes<bf16_t>(rows * limits.max_latent_width)) +
-      Arena::Bytes<float>(states * limits.head_dim) + 2 * Arena::Bytes<float>(states);
+  CudaScratch scratch = CudaDecodeAttention::Scratch(limits, device);
+  const int64_t rebuilt = 2 * (Arena::Bytes<bf16_t>(rows * limits.num_kv_heads * limits.head_dim) +
+                               Arena::Bytes<bf16_t>(rows * limits.max_latent_width)) +
+                          Arena::Bytes<float>(states * limits.head_dim) +
+                          2 * Arena::Bytes<float>(states);
+  scratch.workspace_bytes = std::max(scratch.workspace_bytes, rebuilt);
   return scratch;
 }
 
@@ -60,10 +61,20 @@ absl::Status CudaAttention::Reserve(const BackendLimits& limits) {
   prompt_ = Prepared();
   LORC_CUDA_RETURN_IF_ERROR(cuda::PrepareCacheProducts());
   LORC_CUDA_RETURN_IF_ERROR(cuda::PrepareAttendTiles(static_cast<int32_t>(limits.head_dim)));
+  if (absl::Status status = decode_.Reserve(limits); !status.ok()) return status;
   return staging_.Reserve(2 * PlanBytes(limits) + kPieceAlign);
 }
 
-void CudaAttention::Run(const AttendArgs& args) { AttendRebuilt(args, AttendRows::kAll); }
+void CudaAttention::Run(const AttendArgs& args) {
+  if (!decode_.Takes(*args.layer)) return AttendRebuilt(args, AttendRows::kAll);
+  const auto has = [&args](AttendRows which) {
+    return std::ranges::any_of(args.sequences, [which](const SequenceSpan& sequence) {
+      return cuda::RowsOf(sequence, which).count > 0;
+    });
+  };
+  if (has(AttendRows::kPrompt)) AttendRebuilt(args, AttendRows::kPrompt);
+  if (has(AttendRows::kGenerated)) decode_.Run(args);
+}
 
 const CudaAttention::Prepared& CudaAttention::Prepare(const AttendArgs& args, AttendRows which) {
   const CacheLayer& layer = *args.layer;

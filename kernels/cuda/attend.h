@@ -1,8 +1,10 @@
 // Attention on a CUDA device (contract: ops/kv_cache.h).
 //
-// Rebuilt form: latents are decoded to bf16, multiplied by the decoders, rotated to their positions
-// and attended to in tiles; blocks without a basis, exact ones among them, are read as they are.
-// Keys and values of a wave of tiles are rebuilt once for all heads and queries of their sequences.
+// Generated positions go through decode attention (attend_decode.h) where it takes the layer. All
+// others have the rebuilt form (docs/kernels/prefill_attention.md): latents are decoded to bf16,
+// multiplied by the decoders, rotated to their positions and attended to in tiles; blocks without a
+// basis, exact ones among them, are read as they are. Keys and values of a wave of tiles are
+// rebuilt once for all heads and queries of their sequences.
 //
 // Bound per layer, for T queries that see N cached tokens: T N h 2 d multiply-adds for attention,
 // and N g d (r_k + r_v) to rebuild. The rebuilt tiles (4 N g d bytes) are written and read once per
@@ -10,6 +12,7 @@
 #pragma once
 
 #include "absl/status/status.h"
+#include "kernels/cuda/attend_decode.h"
 #include "kernels/cuda/attend_plan.h"
 #include "kernels/cuda/cuda_context.h"
 #include "kernels/cuda/step_staging.h"
@@ -19,9 +22,10 @@ namespace lorc {
 
 class CudaAttention {
  public:
-  explicit CudaAttention(CudaContext& context) : context_(context), staging_(context) {}
+  explicit CudaAttention(CudaContext& context)
+      : context_(context), staging_(context), decode_(context) {}
 
-  static CudaScratch Scratch(const BackendLimits& limits);
+  static CudaScratch Scratch(const BackendLimits& limits, const cudaDeviceProp& device);
   absl::Status Reserve(const BackendLimits& limits);
 
   // `args.sequences` are those of context.step().
@@ -55,6 +59,7 @@ class CudaAttention {
 
   CudaContext& context_;
   StepStaging staging_;
+  CudaDecodeAttention decode_;
   int64_t wave_tiles_ = 0;
   Prepared all_;     // of AttendRows::kAll
   Prepared prompt_;  // of AttendRows::kPrompt

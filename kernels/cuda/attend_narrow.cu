@@ -389,6 +389,7 @@ cudaError_t Launch(AttendLatentParams params, const LatentUnits& units, int num_
   const int warps = std::min(kMostWarps, params.groups);
   params.stages = std::min(kMaxStages, (shared_bytes - kFixed) / (warps * stage_bytes));
   if (params.stages < 2) return cudaErrorInvalidConfiguration;
+  if (num_streams == 0) return cudaSuccess;
   const int bytes = kFixed + warps * params.stages * stage_bytes;
   const auto kernel = AttendNarrowKernel<KU, VU, kType>;
   const cudaError_t error =
@@ -404,6 +405,13 @@ cudaError_t Launch(AttendLatentParams params, const LatentUnits& units, int num_
 bool NarrowTakes(int rows, const LatentUnits& units) {
   return rows <= 16 && units.key_count > 0 && units.key_count <= 8 && units.value_count > 0 &&
          units.value_count <= 8;
+}
+
+bool NarrowTakes(int rows, int groups, const LatentUnits& units, int shared_bytes) {
+  AttendLatentParams params;
+  params.groups = groups;
+  params.rows = rows;
+  return LaunchAttendNarrow(params, units, 0, shared_bytes, nullptr) == cudaSuccess;
 }
 
 cudaError_t LaunchAttendNarrow(const AttendLatentParams& params, const LatentUnits& units,

@@ -463,6 +463,7 @@ cudaError_t Launch(AttendLatentParams params, const LatentUnits& units, int num_
   params.stages = std::min(
       kMaxStages, (shared_bytes - kSharedBytes<MT> - value_bytes) / (key_bytes + value_bytes));
   if (params.stages < 2) return cudaErrorInvalidConfiguration;
+  if (num_streams == 0) return cudaSuccess;
   const int bytes =
       kSharedBytes<MT> + params.stages * key_bytes + (params.stages + 1) * value_bytes;
   const auto kernel = AttendWideKernel<MT, KU, VU, kType>;
@@ -508,6 +509,14 @@ cudaError_t LaunchAttendWide(const AttendLatentParams& params, const LatentUnits
   if (key_most <= 4 && value_most <= 2) return launch(Launch<1, 4, 2, kMixed>);
   if (key_most <= 8 && value_most <= 4) return launch(Launch<1, 8, 4, kMixed>);
   return cudaErrorInvalidConfiguration;
+}
+
+bool WideTakes(int rows, const LatentUnits& units, int shared_bytes) {
+  if (units.key_count <= 0 || units.value_count <= 0) return false;
+  AttendLatentParams params;
+  params.groups = 1;
+  params.rows = rows;
+  return LaunchAttendWide(params, units, 0, shared_bytes, nullptr) == cudaSuccess;
 }
 
 }  // namespace lorc::cuda

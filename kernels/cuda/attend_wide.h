@@ -12,8 +12,12 @@ namespace lorc::cuda {
 int WideTileRows(int rows, const LatentUnits& units);
 
 // `params` without units, head tiles and stages, which are filled in here. `anchor` is 0 or a
-// multiple of 32. cudaErrorInvalidConfiguration where the latents are too wide for the kernel.
+// multiple of 32. cudaErrorInvalidConfiguration where the latents are too wide for the kernel, or
+// for `shared_bytes` of shared memory. Without streams nothing is launched.
 cudaError_t LaunchAttendWide(const AttendLatentParams& params, const LatentUnits& units,
                              int num_streams, int shared_bytes, cudaStream_t stream);
+
+// Whether LaunchAttendWide takes groups of `rows` query heads. Needs no device.
+bool WideTakes(int rows, const LatentUnits& units, int shared_bytes);
 
 }  // namespace lorc::cuda

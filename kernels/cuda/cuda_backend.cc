@@ -107,19 +107,24 @@ class CudaBackend final : public Backend {
     return Made(type, [&] { return loader_.LoadGated(gate, up); });
   }
 
-  absl::StatusOr<std::unique_ptr<Basis>> MakeBasis(const BasisSource& source, bool,
+  absl::StatusOr<std::unique_ptr<Basis>> MakeBasis(const BasisSource& source, bool is_key,
                                                    DType type) override {
     if (absl::Status status = CheckWeightType(type); !status.ok()) return status;
     context_->MakeCurrent();
-    auto basis = CudaBasis::Make(source, loader_);
+    auto basis = CudaBasis::Make(source, is_key, loader_);
     if (!basis.ok()) return basis.status();
     return std::unique_ptr<Basis>(*std::move(basis));
+  }
+
+  int64_t BasisBytes(const BasisSource& source, bool is_key, DType) const override {
+    return CudaBasis::Bytes(source, is_key);
   }
 
   absl::Status Reserve(const BackendLimits& limits) override {
     context_->MakeCurrent();
     loader_.Release();
-    CudaScratch scratch = Larger(CudaCacheWriter::Scratch(limits), CudaAttention::Scratch(limits));
+    CudaScratch scratch = Larger(CudaCacheWriter::Scratch(limits),
+                                 CudaAttention::Scratch(limits, context_->properties()));
     // Tokens of a step, rows of logits.
     const int64_t numbers = std::max(limits.max_rows, limits.max_logit_rows);
     scratch.op_staging_bytes =

@@ -141,7 +141,9 @@ void CudaContext::BeginStep(const StepArgs& args) {
   auto* spans = reinterpret_cast<SequenceSpan*>(piece.host);
   auto* row_sequence = reinterpret_cast<int32_t*>(spans + num_sequences);
   int32_t* row_position = row_sequence + num_rows;
-  int32_t* table = row_position + num_rows;
+  int32_t* const tables = row_position + num_rows;
+  int32_t* table = tables;
+  step_tables_.assign(num_sequences, {});
   for (int64_t i = 0; i < num_sequences; ++i) {
     SequenceSpan span = args.sequences[i];
     std::fill_n(row_sequence + span.row, span.count, static_cast<int32_t>(i));
@@ -149,16 +151,23 @@ void CudaContext::BeginStep(const StepArgs& args) {
       row_position[span.row + t] = static_cast<int32_t>(span.first + t);
     }
     const int64_t blocks = Blocks(span.first + span.count, args.block_tokens);
-    for (const int32_t** from : {&span.latent_blocks, &span.exact_blocks}) {
-      if (*from == nullptr) continue;
-      std::copy_n(*from, blocks, table);
-      *from = on_device(table);
+    const auto add_table = [&](const int32_t*& from, int32_t& begin) {
+      if (from == nullptr) return;
+      begin = static_cast<int32_t>(table - tables);
+      std::copy_n(from, blocks, table);
+      from = on_device(table);
       table += blocks;
-    }
+    };
+    add_table(span.latent_blocks, step_tables_[i].latent);
+    add_table(span.exact_blocks, step_tables_[i].exact);
     spans[i] = span;
   }
-  step_ = {static_cast<int32_t>(num_sequences), static_cast<int32_t>(num_rows), on_device(spans),
-           on_device(row_sequence), on_device(row_position)};
+  step_ = {static_cast<int32_t>(num_sequences),
+           static_cast<int32_t>(num_rows),
+           on_device(spans),
+           on_device(row_sequence),
+           on_device(row_position),
+           on_device(tables)};
   ++step_number_;
   if (piece.size_bytes == 0) return;
   Check(Staging::Send(piece, stream()), "cudaMemcpyAsync");

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -54,6 +55,8 @@ class CudaContext {
   // Sends the step's sequences and block tables.
   void BeginStep(const StepArgs& args);
   const DeviceStep& step() const { return step_; }
+  // In the order of the sequences.
+  std::span<const SequenceTables> step_tables() const { return step_tables_; }
   // Counts BeginStep: what an op derives from the sequences is good while it stays the same.
   int64_t step_number() const { return step_number_; }
 
@@ -92,6 +95,7 @@ class CudaContext {
   Staging step_staging_;
   CudaEvent step_sent_;
   DeviceStep step_;
+  std::vector<SequenceTables> step_tables_;
   int64_t step_number_ = 0;
   absl::Status status_;
 };

@@ -110,4 +110,13 @@ absl::StatusOr<Buffer> MatrixLoader::LoadValues(const float* values, int64_t cou
   return data;
 }
 
+absl::StatusOr<Buffer> MatrixLoader::LoadBytes(std::span<const std::byte> bytes) {
+  auto data = AllocateDevice(std::ssize(bytes), MemoryUse::kWeights, &context_.memory());
+  if (!data.ok()) return data.status();
+  LORC_CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(data->data(), bytes.data(), bytes.size(),
+                                            cudaMemcpyHostToDevice, context_.stream()));
+  if (absl::Status status = context_.Synchronize(); !status.ok()) return status;
+  return data;
+}
+
 }  // namespace lorc

@@ -1,8 +1,10 @@
 // Weights on a CUDA device: bf16, row-major [N, K], no padding.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "absl/status/statusor.h"
 #include "kernels/base/memory.h"
@@ -42,6 +44,8 @@ class MatrixLoader {
                                                         const MatrixSource& up);
   // Values [count], rounded to bf16, in new device memory.
   absl::StatusOr<Buffer> LoadValues(const float* values, int64_t count);
+  // As they are, in new device memory.
+  absl::StatusOr<Buffer> LoadBytes(std::span<const std::byte> bytes);
 
   // Gives the pinned memory back; the next matrix takes it again.
   void Release();

@@ -7,6 +7,12 @@
 
 namespace lorc {
 
+// Where a sequence's block tables begin in DeviceStep::tables; 0 for one that it lacks.
+struct SequenceTables {
+  int32_t latent = 0;
+  int32_t exact = 0;
+};
+
 struct DeviceStep {
   int32_t num_sequences = 0;
   int32_t num_rows = 0;  // T
@@ -15,6 +21,7 @@ struct DeviceStep {
   const SequenceSpan* sequences = nullptr;
   const int32_t* row_sequence = nullptr;  // [T], index of each row's sequence
   const int32_t* row_position = nullptr;  // [T]
+  const int32_t* tables = nullptr;        // all block tables
 };
 
 }  // namespace lorc

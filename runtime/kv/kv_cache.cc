@@ -7,15 +7,9 @@ namespace lorc {
 namespace {
 
 absl::StatusOr<std::unique_ptr<Basis>> MakeBasis(Backend& backend, const TensorPlan& tensor,
-                                                 const ModelConfig& config, bool is_key,
-                                                 DType type) {
-  const int32_t group_width = config.kv_width() / tensor.groups;
-  const std::vector<float> decoder = tensor.FullDecoder(group_width);
-  BasisSource source;
-  source.groups = tensor.groups;
-  source.group_width = group_width;
-  source.head_dim = config.head_dim;
-  source.rank = tensor.rank;
+                                                 const CacheLayer& layer, bool is_key, DType type) {
+  BasisSource source = BasisShape(layer, is_key);
+  const std::vector<float> decoder = tensor.FullDecoder(source.group_width);
   source.encoder = tensor.encoder.data();
   source.decoder = decoder.data();
   return backend.MakeBasis(source, is_key, type);
@@ -65,7 +59,7 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Make(Backend& backend, const K
     for (const bool is_key : {true, false}) {
       const TensorPlan& tensor = is_key ? plan.layers[i].key : plan.layers[i].value;
       if (tensor.layout == KvLayoutKind::kFull) continue;
-      LORC_ASSIGN_OR_RETURN(auto basis, MakeBasis(backend, tensor, config, is_key, basis_type));
+      LORC_ASSIGN_OR_RETURN(auto basis, MakeBasis(backend, tensor, layer, is_key, basis_type));
       (is_key ? layer.key : layer.value).basis = basis.get();
       cache->bases_.push_back(std::move(basis));
     }

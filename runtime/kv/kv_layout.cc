@@ -71,6 +71,17 @@ absl::StatusOr<KvLayout> MakeKvLayout(const KvPlan& plan, const ModelConfig& con
   return layout;
 }
 
+BasisSource BasisShape(const CacheLayer& layer, bool is_key) {
+  const CacheTensor& tensor = is_key ? layer.key : layer.value;
+  BasisSource source;
+  source.groups = tensor.groups;
+  source.group_width = tensor.heads_per_group * layer.head_dim;
+  source.head_dim = layer.head_dim;
+  source.rank = tensor.rank;
+  source.absorbed = !layer.RebuildsKeys();
+  return source;
+}
+
 absl::Status SizePools(const PoolRequest& request, KvGeometry* geometry) {
   const int64_t longest = request.max_sequence_tokens;
   const int64_t headroom = geometry->ExactHeadroom(request.max_step_tokens);

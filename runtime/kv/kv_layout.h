@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "kernels/matrix.h"
 #include "kernels/ops/kv_cache.h"
 #include "runtime/kv/geometry.h"
 #include "runtime/kv/kv_plan.h"
@@ -30,6 +31,9 @@ absl::StatusOr<KvLayout> MakeKvLayout(const KvPlan& plan, const ModelConfig& con
 // Layers whose weights can give latents themselves: nothing of them is ever kept exactly and no
 // rotation comes first.
 bool WeightsGiveLatents(const KvPlan& plan, const TensorPlan& tensor, bool is_key);
+
+// What a backend makes of the bases of a layer's K or V, without their values.
+BasisSource BasisShape(const CacheLayer& layer, bool is_key);
 
 struct PoolRequest {
   int64_t budget_bytes = 0;

@@ -26,6 +26,7 @@ BackendLimits LimitsOf(const ModelConfig& config, const KvLayout& layout,
   limits.num_kv_heads = config.num_kv_heads;
   limits.head_dim = config.head_dim;
   limits.block_tokens = options.block_tokens;
+  limits.layers = layout.layers;
   for (const CacheLayer& layer : layout.layers) {
     for (const CacheTensor* tensor : {&layer.key, &layer.value}) {
       limits.max_latent_width =

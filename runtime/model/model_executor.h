@@ -25,7 +25,7 @@ struct ExecutorOptions {
   int32_t max_logit_rows() const { return std::max(max_step_sequences, 64); }
 };
 
-// What the backend's scratch is sized by.
+// What the backend's scratch is sized by. Refers to `layout`.
 BackendLimits LimitsOf(const ModelConfig& config, const KvLayout& layout,
                        const ExecutorOptions& options);
 

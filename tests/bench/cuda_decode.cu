@@ -185,7 +185,7 @@ class Bench {
     units_.value_count = MakeUnits(c.value, B, units_.value);
     exact_units_.key_count = MakeUnits(exact_segments_, B, exact_units_.key);
     exact_units_.value_count = MakeUnits(exact_segments_, B, exact_units_.value);
-    wide_ = !NarrowTakes(rows_, units_);
+    wide_ = !NarrowTakes(rows_, c.groups, units_, shared_bytes);
 
     std::mt19937 random(7);
     std::vector<DecodeRange> latent, exact;

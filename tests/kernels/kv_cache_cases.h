@@ -25,9 +25,10 @@ struct Case {
   DType exact_type = DType::kF32;
   DType basis_type = DType::kF32;
   int32_t block_tokens = 16;
-  int64_t prompt = 150;     // positions of the prompt
-  int64_t generated = 40;   // positions after it
-  bool latents_in = false;  // the layer's rows are latents already: no window, no rotated keys
+  int64_t prompt = 150;      // positions of the prompt
+  int64_t generated = 40;    // positions after it
+  int64_t other_prompt = 0;  // of the second sequence, where it is another: a shorter one
+  bool latents_in = false;   // the layer's rows are latents already: no window, no rotated keys
 
   friend std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
 };

@@ -56,6 +56,9 @@ class WrappedBackend : public Backend {
                                                    DType type) override {
     return backend_->MakeBasis(source, is_key, type);
   }
+  int64_t BasisBytes(const BasisSource& source, bool is_key, DType type) const override {
+    return backend_->BasisBytes(source, is_key, type);
+  }
   absl::Status Reserve(const BackendLimits& limits) override { return backend_->Reserve(limits); }
   std::vector<int32_t> WarmUpRows(int32_t max_rows) const override {
     return backend_->WarmUpRows(max_rows);
