@@ -83,7 +83,7 @@ class Backend {
   // `type`: of the products, f32 or bf16.
   virtual absl::StatusOr<std::unique_ptr<Basis>> MakeBasis(const BasisSource& source, bool is_key,
                                                            DType type) = 0;
-  // Bytes that MakeBasis takes, within a few percent; encoder and decoder are not read.
+  // Bytes that MakeBasis takes; encoder and decoder are not read.
   virtual int64_t BasisBytes(const BasisSource& source, bool is_key, DType type) const = 0;
   virtual absl::Status Reserve(const BackendLimits& limits) = 0;
   // Steps of these numbers of rows, the largest at most `max_rows`, make every product that a step
