@@ -9,6 +9,10 @@
 // writes itself stays in its own: tokens, row numbers, sequences with their block tables, results
 // of RowStats, all of Weights. Ops have read it when they return.
 //
+// Results: those of a row do not depend on the others of the step, nor on the number of threads, on
+// the CPU bit for bit. On a GPU the same steps give the same bits, but the size of a step
+// (products) and its sequences (Attend of generated positions) move results by rounding.
+//
 // Threads: one caller at a time.
 #pragma once
 
