@@ -9,6 +9,10 @@
 // writes itself stays in its own: tokens, row numbers, sequences with their block tables, results
 // of RowStats, all of Weights. Ops have read it when they return.
 //
+// Results: those of a row do not depend on the others of the step, nor on the number of threads, on
+// the CPU bit for bit. On a GPU the same steps give the same bits, but the size of a step
+// (products) and its sequences (Attend of generated positions) move results by rounding.
+//
 // Threads: one caller at a time.
 #pragma once
 
@@ -83,7 +87,7 @@ class Backend {
   // `type`: of the products, f32 or bf16.
   virtual absl::StatusOr<std::unique_ptr<Basis>> MakeBasis(const BasisSource& source, bool is_key,
                                                            DType type) = 0;
-  // Bytes that MakeBasis takes, within a few percent; encoder and decoder are not read.
+  // Bytes that MakeBasis takes; encoder and decoder are not read.
   virtual int64_t BasisBytes(const BasisSource& source, bool is_key, DType type) const = 0;
   virtual absl::Status Reserve(const BackendLimits& limits) = 0;
   // Steps of these numbers of rows, the largest at most `max_rows`, make every product that a step

@@ -73,7 +73,8 @@ absl::StatusOr<std::unique_ptr<CpuBasis>> CpuBasis::Make(const BasisSource& sour
 
 int64_t CpuBasis::Bytes(const BasisSource& source, bool is_key, DType type) {
   const int64_t products =
-      2 * int64_t{source.groups} * source.rank * source.group_width * ByteSize(type);
+      source.groups * (CpuMatrix::PackedBytes(source.rank, source.group_width, type) +
+                       CpuMatrix::PackedBytes(source.group_width, source.rank, type));
   if (!source.absorbed) return products;
   return products +
          NumHeads(source) * NumbersPerHead(source, is_key) * static_cast<int64_t>(sizeof(float));

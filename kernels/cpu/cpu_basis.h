@@ -19,7 +19,7 @@ class CpuBasis final : public Basis {
   static absl::StatusOr<std::unique_ptr<CpuBasis>> Make(const BasisSource& source, bool is_key,
                                                         DType type, MemoryAccount* account,
                                                         ThreadPool& pool);
-  // What Make takes, without the products' padding; values are not read.
+  // What Make takes; values are not read.
   static int64_t Bytes(const BasisSource& source, bool is_key, DType type);
 
   int64_t size_bytes() const override;

@@ -9,6 +9,21 @@
 #include "kernels/cpu/thread_pool.h"
 
 namespace lorc {
+namespace {
+
+constexpr int64_t RoundUp(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+
+constexpr int64_t PaddedColumns(int64_t columns, DType type) {
+  return RoundUp(columns, type == DType::kF32 ? 16 : 32);
+}
+
+}  // namespace
+
+int64_t CpuMatrix::PackedBytes(int64_t rows, int64_t columns, DType type) {
+  const int64_t scale_bytes = type == DType::kInt8 ? static_cast<int64_t>(sizeof(float)) : 0;
+  return RoundUp(rows, kBlockColumns) *
+         (PaddedColumns(columns, type) * ByteSize(type) + scale_bytes);
+}
 
 template <typename ReadBlock>
 absl::StatusOr<std::unique_ptr<CpuMatrix>> CpuMatrix::PackBlocks(int64_t rows, int64_t columns,
@@ -18,9 +33,8 @@ absl::StatusOr<std::unique_ptr<CpuMatrix>> CpuMatrix::PackBlocks(int64_t rows, i
   LORC_CHECK(type == DType::kF32 || type == DType::kBf16 || type == DType::kInt8);
   LORC_CHECK_GT(rows, 0);
   LORC_CHECK_GT(columns, 0);
-  const int64_t pad = type == DType::kF32 ? 16 : 32;
   std::unique_ptr<CpuMatrix> matrix(
-      new CpuMatrix(rows, columns, type, (columns + pad - 1) / pad * pad));
+      new CpuMatrix(rows, columns, type, PaddedColumns(columns, type)));
   auto data = Buffer::Allocate(matrix->padded_rows() * matrix->padded_columns() * ByteSize(type),
                                MemoryUse::kWeights, account);
   if (!data.ok()) return data.status();

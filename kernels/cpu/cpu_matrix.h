@@ -24,6 +24,8 @@ class CpuMatrix final : public Matrix {
 
   static absl::StatusOr<std::unique_ptr<CpuMatrix>> Pack(const MatrixSource& source, DType type,
                                                          MemoryAccount* account, ThreadPool& pool);
+  // What Pack takes.
+  static int64_t PackedBytes(int64_t rows, int64_t columns, DType type);
 
   // The pair (gate, up), [F, K] each, for Output::kGatedSilu: blocks of gate and of up alternate, F
   // padded to 64.

@@ -82,8 +82,9 @@ struct WaveScratch {
 
 // A stream begins a slot, and so does every range but its stream's first.
 WaveExtents LargestWave(const cuda::WaveLimits& wave, const DecodeShape& shape, int32_t num_sms) {
-  return {wave.rows, wave.chunks, wave.rows + shape.LatentStreams(num_sms),
-          2 * wave.rows + shape.ExactStreams(num_sms)};
+  WaveExtents extents = {wave.rows, wave.chunks, wave.rows + shape.LatentStreams(num_sms), 0};
+  if (shape.has_exact()) extents.exact_slots = 2 * wave.rows + shape.ExactStreams(num_sms);
+  return extents;
 }
 
 template <typename T>

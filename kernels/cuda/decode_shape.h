@@ -12,7 +12,7 @@ namespace lorc::cuda {
 
 struct DecodeShape {
   LatentUnits units;        // of a group's latents
-  LatentUnits exact_units;  // of a KV head in exact blocks
+  LatentUnits exact_units;  // of a KV head in exact blocks, where the layer has any
   bool wide = false;        // attend_wide.h, else attend_narrow.h
   int32_t groups = 0;
   int32_t rows = 0;        // query heads of a group
@@ -27,6 +27,7 @@ struct DecodeShape {
   // latents or its exact blocks. `shared_bytes`: shared memory that a thread block can have.
   static std::optional<DecodeShape> Of(const CacheLayer& layer, int32_t shared_bytes);
 
+  bool has_exact() const { return exact_units.key_count > 0; }
   int32_t tile_tokens() const { return wide ? 32 : 16; }
   // Streams that fill `num_sms` multiprocessors, for latents and for exact tokens.
   int32_t LatentStreams(int32_t num_sms) const;

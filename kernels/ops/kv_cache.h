@@ -19,8 +19,9 @@
 //
 // Attention always reads what the cache holds. Positions of the prompt and generated positions are
 // computed in two forms (tiles of rebuilt keys; absorbed queries) that differ in rounding only;
-// which form a position gets depends on the position and the prompt's length alone, so results do
-// not depend on chunks, batches or threads, bit for bit.
+// which form a position gets depends on the position and the prompt's length alone. Results do not
+// depend on chunks, batches or threads, bit for bit; but for generated positions on a GPU, which
+// differ by rounding where the other sequences of the step do.
 #pragma once
 
 #include <cstddef>

@@ -108,6 +108,32 @@ TEST_P(MemoryTest, WarmUpRowsRiseToTheLargestStep) {
   }
 }
 
+// What start-up says that bases will take.
+TEST_P(MemoryTest, BasesTakeWhatIsSaid) {
+  const std::vector<float> values(4 * 128 * 64, 0.5f);
+  for (const auto& [groups, rank] : {std::pair(1, 128), std::pair(4, 32)}) {
+    for (const bool is_key : {true, false}) {
+      for (const bool absorbed : {true, false}) {
+        BasisSource source;
+        source.groups = groups;
+        source.group_width = 256 / groups;
+        source.head_dim = 64;
+        source.rank = rank;
+        source.absorbed = absorbed;
+        const int64_t said = backend().BasisBytes(source, is_key, DType::kBf16);
+        source.encoder = source.decoder = values.data();
+        const int64_t before = backend().memory().bytes(MemoryUse::kWeights);
+        const auto basis = backend().MakeBasis(source, is_key, DType::kBf16);
+        ASSERT_TRUE(basis.ok()) << basis.status();
+        const int64_t taken = backend().memory().bytes(MemoryUse::kWeights) - before;
+        EXPECT_EQ((*basis)->size_bytes(), taken);
+        EXPECT_EQ(said, taken) << groups << (is_key ? " keys" : " values")
+                               << (absorbed ? " absorbed" : "");
+      }
+    }
+  }
+}
+
 TEST_P(MemoryTest, TypesThatThereAreNotAreNamed) {
   EXPECT_TRUE(backend().CheckWeightType(backend().default_weight_type()).ok());
   const std::vector<float> values(64, 1.0f);

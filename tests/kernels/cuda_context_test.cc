@@ -60,7 +60,13 @@ TEST_F(CudaContextTest, AStepsSequencesArriveWithTheirTables) {
     ASSERT_EQ(device.num_sequences, 3);
     ASSERT_EQ(device.num_rows, 518);
     const auto read = Read(device.sequences, 3);
+    const auto tables = context_->step_tables();
+    ASSERT_EQ(tables.size(), 3u);
     for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(read[i].latent_blocks, device.tables + tables[i].latent);
+      if (spans[i].exact_blocks != nullptr) {
+        EXPECT_EQ(read[i].exact_blocks, device.tables + tables[i].exact);
+      }
       EXPECT_EQ(read[i].row, spans[i].row);
       EXPECT_EQ(read[i].count, spans[i].count);
       EXPECT_EQ(read[i].first, spans[i].first);
