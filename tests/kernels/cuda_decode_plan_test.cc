@@ -1,6 +1,7 @@
 // How a step's decode rows are cut and dealt out, and which layers decode attention takes: what
 // needs no GPU.
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <numeric>
 #include <random>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -18,9 +20,15 @@
 #include "kernels/cuda/decode_waves.h"
 #include "kernels/cuda/latent_units.h"
 #include "kernels/ops/kv_cache.h"
+#include "tests/kernels/kv_cache_cases.h"
 
 namespace lorc {
 namespace {
+
+using testing::AnyOf;
+using testing::HasSubstr;
+using testing::IsSupersetOf;
+using testing::StartsWith;
 
 using cuda::DecodeChunk;
 using cuda::DecodeItem;
@@ -320,6 +328,36 @@ TEST(CudaDecodeShapeTest, WhichLayersGoWhere) {
   const CacheTensor joint_bf16 = Tensor(1, 8, Segments(T::kBf16, 512));
   EXPECT_EQ(FormOf(Layer(joint_bf16, joint_bf16, 256), true, true), Form::kWide);
   EXPECT_EQ(FormOf(Layer(joint_bf16, joint_bf16, 256), true, true, kAdaShared), Form::kRebuilt);
+}
+
+// The cases of kv_cache_test reach both kernels, and the rebuilt form where neither takes a layer.
+TEST(CudaDecodeShapeTest, CasesOfTheCacheTestReachAllForms) {
+  std::map<Form, std::vector<std::string>> cases;
+  for (const Case& c : CudaCases()) {
+    const auto tensor = [&c](const TensorSpec& spec) {
+      return Tensor(spec.groups == 0 ? c.kv_heads : spec.groups, c.kv_heads, spec.segments);
+    };
+    CacheLayer layer = Layer(tensor(c.key), tensor(c.value), c.anchor);
+    layer.num_heads = c.heads;
+    layer.num_kv_heads = c.kv_heads;
+    layer.head_dim = c.head_dim;
+    layer.block_tokens = c.block_tokens;
+    layer.prefix_blocks = c.prefix_blocks;
+    layer.window_blocks = c.window_blocks;
+    cases[FormOf(layer, c.key.groups > 0, c.value.groups > 0)].push_back(c.name);
+  }
+  EXPECT_THAT(cases[Form::kWide],
+              IsSupersetOf({"llama_like", "lengths_apart_wide", "mixed_bits_blocks_of_32",
+                            "mixed_bits_blocks_of_64", "keys_only_of_one_head", "one_wide_segment",
+                            "direct_many_heads"}));
+  EXPECT_THAT(cases[Form::kNarrow],
+              IsSupersetOf({"full_bf16", "full_wide_head", "full_odd_head", "direct_joint",
+                            "direct_no_anchor", "values_only_per_head", "keys_only_per_head",
+                            "per_head_64_64", "equal_types_int3", "lengths_apart_per_head"}));
+  for (const std::string& name : cases[Form::kRebuilt]) {
+    EXPECT_THAT(name, AnyOf(HasSubstr("rebuilt"), "direct_mixed_groups", "direct_prefix_only",
+                            "values_only", "keys_only", "latents_in", StartsWith("alone_")));
+  }
 }
 
 TEST(CudaDecodeShapeTest, StreamsFillTheDevice) {

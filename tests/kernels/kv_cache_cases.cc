@@ -194,7 +194,7 @@ std::vector<Case> CudaCases() {
       {"keys_only", 4, 2, 64, 64, 1, 2, {1, int4({64})}, {0, bf16({64})}},
       {"values_only_per_head", 4, 2, 64, 0, 1, 2, {0, bf16({64})}, {2, int4({48})}},
       {"keys_only_per_head", 4, 2, 64, 64, 1, 2, {2, int4({48})}, {0, bf16({64})}},
-      {"keys_only_of_one_head", 20, 1, 64, 32, 0, 2, {1, int8({48})}, {0, bf16({64})}},
+      {"keys_only_of_one_head", 20, 1, 64, 32, 0, 0, {1, int8({48})}, {0, bf16({64})}},
       {"rebuilt_joint", 9, 3, 64, 1, 1, 4, {1, int8({32, 32, 32})}, {1, bf16({96})}},
       {"rebuilt_per_head", 4, 4, 64, 1, 0, 0, {4, bf16({32})}, {4, bf16({32})}},
       {"rebuilt_groups", 8, 4, 32, 1, 1, 2, {2, int4({32})}, {4, bf16({16})}},
@@ -249,9 +249,10 @@ std::vector<Case> CudaCases() {
   longer.name = "long_rebuilt";
   longer.anchor = 1;
   cases.push_back(longer);
-  for (Case c : {Case{"lengths_apart_wide", 32, 4, 64, 128, 1, 4, {1, mixed}, {1, mixed}},
-                 Case{"lengths_apart_per_head", 8, 4, 64, 64, 1, 2, {4, int8({32})}, {4, mixed}},
-                 Case{"lengths_apart_full", 8, 2, 64, 0, 0, 0, {0, bf16({64})}, {0, int8({64})}}}) {
+  for (Case c :
+       {Case{"lengths_apart_wide", 32, 4, 64, 128, 1, 4, {1, mixed}, {1, mixed}},
+        Case{"lengths_apart_per_head", 8, 4, 64, 64, 1, 2, {4, int8({32})}, {4, int4({32, 16})}},
+        Case{"lengths_apart_full", 8, 2, 64, 0, 0, 0, {0, bf16({64})}, {0, int8({64})}}}) {
     c.prompt = 700;
     c.other_prompt = 1;
     cases.push_back(c);
