@@ -2,13 +2,13 @@
 //
 // A block of one layer: K, then V; each its groups one after the other; each group its segments, of
 // widths that are multiples of 16. A segment of width w: units of up to 32 columns (the last may
-// have 16); each unit its runs of 16 tokens (B / 16 of them); then, for types with scales, scale and
-// minimum (f16, f16) of each of the B tokens.
+// have 16); each unit its runs of 16 tokens (B / 16 of them); then, for types with scales, scale
+// and minimum (f16, f16) of each of the B tokens.
 //
 // A unit's run is a B operand of mma.m16n8k16 for the 32 lanes of a warp, so that a lane's numbers
 // come as one load and each number is read by one lane only. For keys tokens are the operand's
-// columns (n) and numbers its rows (k); for values numbers are its columns and tokens its rows. With
-// t the token in the run and c the column in the unit:
+// columns (n) and numbers its rows (k); for values numbers are its columns and tokens its rows.
+// With t the token in the run and c the column in the unit:
 //   pair  p = 2 * (c / 8) + t / 8           of its lane's `uw / 4` pairs, uw the unit's width
 //   K     lane = 4 * (t % 8) + (c % 8) / 2    number c % 2 of the pair
 //   V     lane = 4 * (c % 8) + (t % 8) / 2    number t % 2 of the pair

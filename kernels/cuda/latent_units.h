@@ -22,8 +22,8 @@ bool HasBf16(const LatentUnits& units);
 inline constexpr int kBf16Units = static_cast<int>(SegmentType::kBf16);
 inline constexpr int kInt8Units = static_cast<int>(SegmentType::kInt8);
 
-// Units of one tensor's group; their number, or -1 where there are more than kMaxUnits or a width is
-// not a multiple of 16.
+// Units of one tensor's group; their number, or -1 where there are more than kMaxUnits or a width
+// is not a multiple of 16.
 int MakeUnits(std::span<const CacheSegment> segments, int block_tokens, UnitPlan* units);
 
 // Units one after the other in a stage; what lies side by side in a block is copied as one span

@@ -69,8 +69,8 @@ __device__ __forceinline__ void WaitForStage(uint64_t* barrier, int parity) {
 #endif
 }
 
-// A stage's copies: all lanes call ExpectRuns once with the bytes to come, CopyRun for each run with
-// the lane's own span (bytes 0: none), FinishRuns once.
+// A stage's copies: all lanes call ExpectRuns once with the bytes to come, CopyRun for each run
+// with the lane's own span (bytes 0: none), FinishRuns once.
 __device__ __forceinline__ void ExpectRuns(uint64_t* barrier, int total, int lane) {
 #ifdef LORC_BULK_COPY
   if (lane == 0) {

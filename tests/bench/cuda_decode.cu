@@ -29,14 +29,14 @@
 namespace lorc::cuda {
 namespace {
 
-#define CHECK_CUDA(call)                                                                     \
-  do {                                                                                       \
-    const cudaError_t error = (call);                                                        \
-    if (error != cudaSuccess) {                                                              \
-      std::fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call,                      \
-                   cudaGetErrorString(error));                                               \
-      std::exit(1);                                                                          \
-    }                                                                                        \
+#define CHECK_CUDA(call)                                                 \
+  do {                                                                   \
+    const cudaError_t error = (call);                                    \
+    if (error != cudaSuccess) {                                          \
+      std::fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, \
+                   cudaGetErrorString(error));                           \
+      std::exit(1);                                                      \
+    }                                                                    \
   } while (false)
 
 template <typename T>
@@ -100,7 +100,8 @@ __device__ uint32_t Hash(uint64_t x) {
 
 struct FillParams {
   int num_segments;
-  int64_t begin[80];  // of each segment's codes, ascending; begin[num_segments] is the block's bytes
+  int64_t
+      begin[80];  // of each segment's codes, ascending; begin[num_segments] is the block's bytes
   int64_t scales[80];
   SegmentType type[80];
 };
@@ -129,9 +130,7 @@ __global__ void FillPool(uint32_t* pool, int64_t words, int64_t block_bytes, Fil
   }
 }
 
-float Half(uint16_t bits) {
-  return __half2float(__half_raw{bits});
-}
+float Half(uint16_t bits) { return __half2float(__half_raw{bits}); }
 
 // A number of a block on the host.
 float ReadNumber(bool key, const CacheSegment& segment, int block_tokens, const std::byte* at,
@@ -194,11 +193,15 @@ class Bench {
     for (int i = 0; i < batch; ++i) {
       const int length = c.lengths[i];
       const int blocks = (length + B - 1) / B;
-      const int window = c.window_blocks == 0 ? blocks : std::max(c.prefix_blocks, (length - 1) / B - c.window_blocks + 1);
+      const int window = c.window_blocks == 0
+                             ? blocks
+                             : std::max(c.prefix_blocks, (length - 1) / B - c.window_blocks + 1);
       const int lat_begin = std::min(c.prefix_blocks * B, length);
-      const int lat_end = c.window_blocks == 0 ? length : std::max(lat_begin, std::min(length, window * B));
+      const int lat_end =
+          c.window_blocks == 0 ? length : std::max(lat_begin, std::min(length, window * B));
       lat_.push_back({lat_begin, lat_end});
-      latent.push_back({i, length - 1, static_cast<int32_t>(latent_table.size()), lat_begin, lat_end});
+      latent.push_back(
+          {i, length - 1, static_cast<int32_t>(latent_table.size()), lat_begin, lat_end});
       chunk_base.push_back(static_cast<int32_t>(chunks.size()));
       if (lat_end > lat_begin && !c.identity) {
         const int chunk_tokens = c.anchor == 0 ? 1 << 30 : c.anchor;
@@ -224,8 +227,9 @@ class Bench {
       for (int32_t& id : latent_table) id = order[id];
     }
     latent_table_ = latent_table, exact_table_ = exact_table;
-    const int y = wide_ ? c.groups * ((rows_ + WideTileRows(rows_, units_) - 1) / WideTileRows(rows_, units_))
-                        : (c.groups + 7) / 8;
+    const int y =
+        wide_ ? c.groups * ((rows_ + WideTileRows(rows_, units_) - 1) / WideTileRows(rows_, units_))
+              : (c.groups + 7) / 8;
     latent_plan_ = PlanPass(latent, chunk_base, wide_ ? 32 : 16, std::max(1, num_sms / y));
     exact_plan_ = PlanPass(exact, {}, 16, num_sms * 2);
     for (int i = 0; i < batch; ++i) {
@@ -248,9 +252,12 @@ class Bench {
       }
     }
     std::normal_distribution<float> normal;
-    for (int64_t i = 0; i < int64_t{batch} * c.heads * c.head_dim; ++i) query_.push_back(normal(random));
-    for (int64_t i = 0; i < int64_t{c.kv_heads} * c.head_dim * rk_; ++i) key_decoder_.push_back(normal(random) / std::sqrt(static_cast<float>(rk_)) * 1.5f);
-    for (int64_t i = 0; i < int64_t{c.kv_heads} * c.head_dim * rv_; ++i) value_decoder_.push_back(normal(random) / std::sqrt(static_cast<float>(rv_)));
+    for (int64_t i = 0; i < int64_t{batch} * c.heads * c.head_dim; ++i)
+      query_.push_back(normal(random));
+    for (int64_t i = 0; i < int64_t{c.kv_heads} * c.head_dim * rk_; ++i)
+      key_decoder_.push_back(normal(random) / std::sqrt(static_cast<float>(rk_)) * 1.5f);
+    for (int64_t i = 0; i < int64_t{c.kv_heads} * c.head_dim * rv_; ++i)
+      value_decoder_.push_back(normal(random) / std::sqrt(static_cast<float>(rv_)));
     d_query_ = DeviceArray<float>(query_);
     d_cos_ = DeviceArray<float>(cos_), d_sin_ = DeviceArray<float>(sin_);
     BasisSource source{c.groups, s_ * c.head_dim, c.head_dim, rk_, nullptr, key_decoder_.data()};
@@ -271,12 +278,14 @@ class Bench {
     tile_rows_ = wide_ ? WideTileRows(rows_, units_) : 16;
     head_tiles_ = (rows_ + tile_rows_ - 1) / tile_rows_;
     const int64_t tiles = int64_t{c.groups} * head_tiles_;
-    d_absorbed_ = DeviceArray<uint32_t>(chunks.size() * tiles * units_.key_count * 2 * (tile_rows_ / 16) * 128 + 4);
+    d_absorbed_ = DeviceArray<uint32_t>(
+        chunks.size() * tiles * units_.key_count * 2 * (tile_rows_ / 16) * 128 + 4);
     d_absorbed_scale_ = DeviceArray<float>(chunks.size() * tiles * tile_rows_ + 4);
     d_latent_state_ = DeviceArray<float2>(latent_plan_.num_slots * tiles * tile_rows_ + 4);
     d_latent_out_ = DeviceArray<float>(latent_plan_.num_slots * tiles * tile_rows_ * rv_ + 4);
     d_exact_state_ = DeviceArray<float2>(exact_plan_.num_slots * c.kv_heads * 16 + 4);
-    d_exact_out_ = DeviceArray<float>(int64_t{exact_plan_.num_slots} * c.kv_heads * 16 * c.head_dim + 4);
+    d_exact_out_ =
+        DeviceArray<float>(int64_t{exact_plan_.num_slots} * c.kv_heads * 16 * c.head_dim + 4);
     d_latents_ = DeviceArray<uint16_t>(int64_t{batch} * c.heads * rv_);
     d_exact_sum_ = DeviceArray<float>(int64_t{batch} * c.heads * c.head_dim);
     d_out_ = DeviceArray<float>(int64_t{batch} * c.heads * c.head_dim);
@@ -340,8 +349,9 @@ class Bench {
     p.raw_stride = c_.heads * c_.head_dim;
     if (c_.identity) p.raw_query = d_query_.data;
     if ((parts & 2) && latent_plan_.num_streams() > 0) {
-      CHECK_CUDA(wide_ ? LaunchAttendWide(p, units_, latent_plan_.num_streams(), shared_bytes_, stream)
-                       : LaunchAttendNarrow(p, units_, latent_plan_.num_streams(), shared_bytes_, stream));
+      CHECK_CUDA(
+          wide_ ? LaunchAttendWide(p, units_, latent_plan_.num_streams(), shared_bytes_, stream)
+                : LaunchAttendNarrow(p, units_, latent_plan_.num_streams(), shared_bytes_, stream));
     }
     if ((parts & 4) && exact_plan_.num_streams() > 0) {
       p.pass = exact_pass_;
@@ -353,7 +363,8 @@ class Bench {
       p.rows = G_;
       p.raw_query = d_query_.data;
       p.partials = {d_exact_state_.data, d_exact_out_.data, c_.head_dim};
-      CHECK_CUDA(LaunchAttendNarrow(p, exact_units_, exact_plan_.num_streams(), shared_bytes_, stream));
+      CHECK_CUDA(
+          LaunchAttendNarrow(p, exact_units_, exact_plan_.num_streams(), shared_bytes_, stream));
     }
     if (parts & 8) {
       CombineParams m;
@@ -441,8 +452,8 @@ class Bench {
 
  private:
   void Fill(DeviceArray<std::byte>& pool, int blocks, int64_t block_bytes,
-            const std::vector<CacheSegment>& key, const std::vector<CacheSegment>& value, int groups,
-            uint64_t seed) const {
+            const std::vector<CacheSegment>& key, const std::vector<CacheSegment>& value,
+            int groups, uint64_t seed) const {
     FillParams f{};
     int64_t at = 0;
     for (const auto* part : {&key, &value}) {
@@ -514,7 +525,9 @@ class Bench {
         rotated = Rotate(q, length - 1 - chunk * c_.anchor);
         absorbed.assign(rk_, 0);
         for (int r = 0; r < rk_ && !c_.identity; ++r) {
-          for (int i = 0; i < d; ++i) absorbed[r] += rotated[i] * Bf16ToF32(F32ToBf16(key_decoder_[(int64_t{kv} * d + i) * rk_ + r]));
+          for (int i = 0; i < d; ++i)
+            absorbed[r] +=
+                rotated[i] * Bf16ToF32(F32ToBf16(key_decoder_[(int64_t{kv} * d + i) * rk_ + r]));
         }
       }
       const auto numbers = [&](bool key) {
@@ -524,7 +537,8 @@ class Bench {
         const int64_t all_keys = latent ? c_.groups * key_group_ : c_.kv_heads * exact_group_;
         int64_t at = (key ? 0 : all_keys) + (latent ? group : kv) * one;
         for (const auto& s : segments) {
-          for (int i = 0; i < s.width; ++i) x.push_back(ReadNumber(key, s, B, block.data() + at, n % B, i));
+          for (int i = 0; i < s.width; ++i)
+            x.push_back(ReadNumber(key, s, B, block.data() + at, n % B, i));
           at += SegmentBytes(s.type, s.width, B);
         }
         return x;
@@ -549,7 +563,9 @@ class Bench {
     double error = 0, norm = 0;
     for (int i = 0; i < d; ++i) {
       if (!c_.identity) {
-        for (int r = 0; r < rv_; ++r) expected[i] += sum[r] * Bf16ToF32(F32ToBf16(value_decoder_[(int64_t{kv} * d + i) * rv_ + r]));
+        for (int r = 0; r < rv_; ++r)
+          expected[i] +=
+              sum[r] * Bf16ToF32(F32ToBf16(value_decoder_[(int64_t{kv} * d + i) * rv_ + r]));
       }
       expected[i] /= total;
       const double off = out[(int64_t{row} * c_.heads + head) * d + i] - expected[i];
@@ -666,8 +682,10 @@ int Main(int argc, char** argv) {
   shapes.push_back(heads);
   if (small) {
     joint.name = "joint int3 fp8 bf16 int2 16s, exact";
-    joint.key = {{T::kInt3, 32}, {T::kFp8, 32}, {T::kBf16, 32}, {T::kInt2, 16}, {T::kInt4, 16}, {T::kInt8, 48}, {T::kInt3, 16}};
-    joint.value = {{T::kInt3, 16}, {T::kBf16, 16}, {T::kInt4, 48}, {T::kFp8, 16}, {T::kInt2, 48}, {T::kInt8, 16}};
+    joint.key = {{T::kInt3, 32}, {T::kFp8, 32},  {T::kBf16, 32}, {T::kInt2, 16},
+                 {T::kInt4, 16}, {T::kInt8, 48}, {T::kInt3, 16}};
+    joint.value = {{T::kInt3, 16}, {T::kBf16, 16}, {T::kInt4, 48},
+                   {T::kFp8, 16},  {T::kInt2, 48}, {T::kInt8, 16}};
     joint.anchor = 64;
     shapes.push_back(joint);
     for (const int block : {32, 64}) {
@@ -700,20 +718,22 @@ int Main(int argc, char** argv) {
     int8.key = int8.value = One(T::kInt8, 128);
     shapes.push_back(int8);
   }
-  std::printf("%-32s %-9s %9s %8s %8s %7s %8s  %s\n", "cache", "batch", "MB", "ms", "GB/s", "of copy",
-              "error", "absorb / latents / exact / combine / values, ms");
+  std::printf("%-32s %-9s %9s %8s %8s %7s %8s  %s\n", "cache", "batch", "MB", "ms", "GB/s",
+              "of copy", "error", "absorb / latents / exact / combine / values, ms");
   bool good = true;
   for (const auto& [batch_name, lengths] : batches) {
     for (Case shape : shapes) {
       if ((shape.name + " " + batch_name).find(only) == std::string::npos) continue;
       shape.lengths = lengths;
-      Bench bench(shape, device.multiProcessorCount, static_cast<int>(device.sharedMemPerBlockOptin));
+      Bench bench(shape, device.multiProcessorCount,
+                  static_cast<int>(device.sharedMemPerBlockOptin));
       const double error = bench.Check();
       good = good && error < 1e-2;
       const double ms = check_only ? 0 : bench.Time();
       const double rate = bench.CacheBytes() / (ms * 1e-3);
-      std::printf("%-32s %-9s %9.1f %8.4f %8.0f %6.1f %% %8.1e ", shape.name.c_str(), batch_name.c_str(),
-                  bench.CacheBytes() * 1e-6, ms, rate * 1e-9, 100 * rate / copy_rate, error);
+      std::printf("%-32s %-9s %9.1f %8.4f %8.0f %6.1f %% %8.1e ", shape.name.c_str(),
+                  batch_name.c_str(), bench.CacheBytes() * 1e-6, ms, rate * 1e-9,
+                  100 * rate / copy_rate, error);
       if (!check_only) {
         for (const int part : {1, 2, 4, 8, 16}) std::printf(" %.4f", bench.Time(part));
       }
