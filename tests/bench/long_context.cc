@@ -1,8 +1,8 @@
 // Plans of one size on long contexts: perplexity by position and recall by distance, for layouts,
 // anchors and ways to calibrate. Run by hand: texts are not part of the project.
 //
-//   long_context MODEL CALIBRATION_TEXT EVALUATION_TEXT [--window 4096] [--bytes 3600] [--only
-//   TEXT]
+//   long_context MODEL CALIBRATION_TEXT EVALUATION_TEXT [--window 4096] [--bytes 3600]
+//     [--only TEXT...]
 
 #include <algorithm>
 #include <cmath>
@@ -22,11 +22,18 @@ namespace lorc {
 namespace {
 
 struct Arguments {
-  std::string model, calibration, evaluation, only;
+  std::string model, calibration, evaluation;
+  std::vector<std::string> only;  // none: all rows
   int32_t window = 4096;
   int32_t max_windows = 4;
   int64_t bytes = 3600;
   std::vector<int32_t> distances = {700, 1800, 3700};
+
+  bool Wants(const std::string& name) const {
+    return only.empty() || std::any_of(only.begin(), only.end(), [&](const std::string& text) {
+             return name.find(text) != std::string::npos;
+           });
+  }
 };
 
 struct Row {
@@ -96,7 +103,7 @@ absl::Status Run(const Arguments& arguments) {
   std::printf("\n");
   print("uncompressed", full);
   for (const Row& row : Rows()) {
-    if (row.name.find(arguments.only) == std::string::npos) continue;
+    if (!arguments.Wants(row.name)) continue;
     CompressRequest windows;
     windows.window = row.calibration_window;
     ChooseWindows(std::ssize(calibration), config.context_length, &windows);
@@ -139,7 +146,7 @@ int main(int argc, char** argv) {
   app.add_option("--max-windows", arguments.max_windows, "Windows at most")->capture_default_str();
   app.add_option("--bytes", arguments.bytes, "Bytes per token")->capture_default_str();
   app.add_option("--distances", arguments.distances, "Of recall, in tokens")->delimiter(',');
-  app.add_option("--only", arguments.only, "Rows whose name has this in it");
+  app.add_option("--only", arguments.only, "Rows whose name has one of these in it");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = lorc::Run(arguments);
   if (!status.ok()) std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
