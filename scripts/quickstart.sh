@@ -36,7 +36,7 @@ step "3/7 model"
 scripts/fetch_model.sh
 du -Lh "$model"
 
-step "4/7 KV plan (a minute or two the first time: the model writes its own calibration text)"
+step "4/7 KV plan (two to four minutes the first time: the model writes its own calibration text)"
 if ! $bin/lorc plan show "$plan" > /dev/null 2>&1; then
   $bin/lorc compress "$model" -o "$plan" > /dev/null
 fi

@@ -54,7 +54,7 @@ struct CompressCommand {
   int exact_prefix = 16;
   int exact_window = 64;
   int anchor = 256;
-  int window = 1024;
+  int window = 0;
   int calibration_windows = 15;
   int gradient_windows = 8;
   uint64_t seed = 0;
@@ -327,10 +327,12 @@ void AddCompressCommand(CLI::App& app, int* status) {
   sub->add_option("--anchor", command->anchor,
                   "Tokens of a chunk inside which direct keys are rotated; 0: absolute positions")
       ->capture_default_str();
-  sub->add_option("--window", command->window, "Tokens of a calibration window")
-      ->capture_default_str();
+  sub->add_option("--window", command->window,
+                  "Tokens of a calibration window (default: 1,024; method loss: the longest of "
+                  "4,096, 2,048 and 1,024 that the text has enough of); no longer than the model's "
+                  "context");
   sub->add_option("--calibrate-windows", command->calibration_windows,
-                  "Calibration windows at most")
+                  "Calibration windows at most; one longer than 1,024 tokens counts for several")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   sub->add_option("--gradient-windows", command->gradient_windows,

@@ -10,6 +10,12 @@
 #include "runtime/tokenizer/utf8.h"
 
 namespace lorc {
+namespace {
+
+constexpr int32_t kCountedTokens = 1024;  // of a window that counts as one
+constexpr int32_t kLongestWindow = 4096;
+
+}  // namespace
 
 absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
   std::error_code unknown;
@@ -39,6 +45,36 @@ TokenWindows CutWindows(const std::vector<TokenId>& tokens, int32_t window) {
   TokenWindows windows;
   for (int64_t begin = 0; begin + window <= std::ssize(tokens); begin += window) {
     windows.emplace_back(tokens.begin() + begin, tokens.begin() + begin + window);
+  }
+  return windows;
+}
+
+TokenWindows JoinTexts(const TokenWindows& texts, int32_t window) {
+  std::vector<TokenId> tokens;
+  for (const std::vector<TokenId>& text : texts) {
+    tokens.insert(tokens.end(), text.begin() + 1, text.end());
+  }
+  return CutWindows(tokens, window);
+}
+
+int32_t WindowsInPlaceOf(int32_t count, int32_t window) {
+  if (window <= kCountedTokens) return count;
+  const int64_t tokens = int64_t{count} * kCountedTokens;
+  return std::max(std::min(count, 2), static_cast<int32_t>((tokens + window - 1) / window));
+}
+
+int32_t LongestWindow(int64_t text_tokens, int32_t calibration_windows, int32_t context_length) {
+  for (int32_t window = kLongestWindow; window > kCountedTokens; window /= 2) {
+    const int64_t needed = WindowsInPlaceOf(calibration_windows, window) + 2;
+    if (window <= context_length && needed * window <= text_tokens) return window;
+  }
+  return std::min(kCountedTokens, context_length);
+}
+
+TokenWindows RepeatBeginnings(TokenWindows windows) {
+  for (std::vector<TokenId>& window : windows) {
+    const int64_t passage = std::ssize(window) * 5 / 16;
+    std::copy_n(window.begin(), passage, window.end() - passage);
   }
   return windows;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -17,6 +18,11 @@
 
 namespace lorc {
 namespace {
+
+// Method loss learns from look-ups (RepeatBeginnings); the papers' methods are as published.
+bool Repeats(const CompressionOptions& options) {
+  return !options.keeps_all() && options.method_info().needs_gradients;
+}
 
 std::string PlanName(const CompressionOptions& options, const KvPlan& plan) {
   if (options.keeps_all()) return absl::StrCat("full-", Name(options.latent_type));
@@ -71,7 +77,8 @@ std::map<std::string, std::string> DescribeOptions(const CompressRequest& reques
   }
   if (options.needs_text()) {
     described["calibration"] = absl::StrCat(
-        calibration_windows, " windows of ", request.window, " tokens, ",
+        calibration_windows, " windows of ", request.window, " tokens",
+        Repeats(options) ? " that end as they begin, " : ", ",
         request.text.empty() ? absl::StrCat("written by the model, seed ", request.seed)
                              : "given text");
   }
@@ -88,7 +95,6 @@ void NamePlan(const Checkpoint& checkpoint, const CompressRequest& request,
 
 absl::Status CheckRequest(const CompressRequest& request, const ModelConfig& config) {
   const CompressionOptions& options = request.options;
-  LORC_RETURN_IF_ERROR(options.Validate(config));
   if (request.search.has_value() && request.limit.has_value()) {
     return Expected("search", "--bytes-per-token or its default, which all candidates share",
                     "--max-ppl-increase");
@@ -113,14 +119,27 @@ absl::Status CheckRequest(const CompressRequest& request, const ModelConfig& con
   return absl::OkStatus();
 }
 
-// The text that the model writes, or has written for the file beside the statistics.
-absl::StatusOr<TokenWindows> WriteText(ModelExecutor& model, const Checkpoint& checkpoint,
-                                       const Tokenizer& tokenizer, const CompressRequest& request,
-                                       const Progress& progress) {
+// The model's texts get worse as they get longer: longer windows are made of several.
+constexpr int32_t kWrittenTokens = 1024;
+
+SampleOptions TextToWrite(const CompressRequest& request) {
   SampleOptions sample;
   sample.num_windows = request.calibration_windows + request.measure_windows;
   sample.window = request.window;
   sample.seed = request.seed;
+  if (request.window > kWrittenTokens) {
+    const int64_t tokens = int64_t{sample.num_windows} * request.window;
+    sample.num_windows = static_cast<int32_t>((tokens + kWrittenTokens - 1) / kWrittenTokens);
+    sample.window = kWrittenTokens + 1;  // with the token that starts a text
+  }
+  return sample;
+}
+
+// The texts that the model writes, or has written for the file beside the statistics.
+absl::StatusOr<TokenWindows> WriteTexts(ModelExecutor& model, const Checkpoint& checkpoint,
+                                        const Tokenizer& tokenizer, const CompressRequest& request,
+                                        const Progress& progress) {
+  const SampleOptions sample = TextToWrite(request);
   if (request.statistics_path.empty()) return SampleWindows(model, tokenizer, sample, progress);
   WrittenTextSource source;
   source.fingerprint = checkpoint.Fingerprint();
@@ -219,19 +238,36 @@ class PlanMaker {
 
 }  // namespace
 
+void ChooseWindows(int64_t text_tokens, int32_t context_length, CompressRequest* request) {
+  if (request->window == 0) {
+    request->window = Repeats(request->options)
+                          ? LongestWindow(text_tokens, request->calibration_windows, context_length)
+                          : std::min(1024, context_length);
+  }
+  for (int32_t* count :
+       {&request->calibration_windows, &request->gradient_windows, &request->measure_windows}) {
+    *count = WindowsInPlaceOf(*count, request->window);
+  }
+}
+
 absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& checkpoint,
                                         const Tokenizer& tokenizer, const CompressRequest& request,
                                         const StageProgress& stage) {
   const ModelConfig& config = checkpoint.config();
-  LORC_RETURN_IF_ERROR(CheckRequest(request, config));
-
+  LORC_RETURN_IF_ERROR(request.options.Validate(config));
+  const std::vector<TokenId> tokens = tokenizer.Encode(request.text, /*parse_special=*/false);
   CompressRequest resolved = request;
+  ChooseWindows(request.text.empty() ? std::numeric_limits<int64_t>::max() : std::ssize(tokens),
+                config.context_length, &resolved);
+  LORC_RETURN_IF_ERROR(CheckRequest(resolved, config));
+
+  const int32_t window = resolved.window;
   CompressionOptions& options = resolved.options;
   CompressResult result;
   const DType exact_type = ExactType(request.weight_type);
   if (request.search.has_value()) {
-    LORC_ASSIGN_OR_RETURN(result.candidates, ListCandidates(config, options, *request.search,
-                                                            exact_type, request.window));
+    LORC_ASSIGN_OR_RETURN(result.candidates,
+                          ListCandidates(config, options, *request.search, exact_type, window));
   }
   if (options.keeps_all() && request.text.empty()) {
     LORC_ASSIGN_OR_RETURN(result.plan, BuildFullPlan(config, options));
@@ -247,26 +283,30 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
     result.log_condition = LogConditions(spectra);
   }
   EvaluationOptions evaluation;
-  evaluation.window = request.window;
+  evaluation.window = window;
   SplitText split;
   {
     OfflineOptions offline;
     offline.weight_type = request.weight_type;
-    offline.max_sequence_tokens = request.window;
-    offline.num_sequences = request.text.empty() ? kSampledAtOnce : 1;
+    offline.max_sequence_tokens = window;
+    if (request.text.empty()) {
+      offline.num_sequences = std::min(kSampledAtOnce, TextToWrite(resolved).num_windows);
+    }
     LORC_ASSIGN_OR_RETURN(
         const auto model,
         MakeOfflineModel(backend, checkpoint, KvPlan::Full(config, SegmentTypeOf(exact_type)),
                          offline, Named(stage, "reading weights")));
     TokenWindows windows;
     if (request.text.empty()) {
-      LORC_ASSIGN_OR_RETURN(windows, WriteText(*model, checkpoint, tokenizer, resolved,
-                                               Named(stage, "writing calibration text")));
+      LORC_ASSIGN_OR_RETURN(windows, WriteTexts(*model, checkpoint, tokenizer, resolved,
+                                                Named(stage, "writing calibration text")));
+      if (window > kWrittenTokens) windows = JoinTexts(windows, window);
     } else {
-      windows = CutWindows(tokenizer.Encode(request.text, /*parse_special=*/false), request.window);
+      windows = CutWindows(tokens, window);
     }
-    LORC_ASSIGN_OR_RETURN(split, SplitWindows(windows, request.window, request.calibration_windows,
-                                              request.measure_windows));
+    LORC_ASSIGN_OR_RETURN(split, SplitWindows(windows, window, resolved.calibration_windows,
+                                              resolved.measure_windows));
+    if (Repeats(options)) split.calibration = RepeatBeginnings(std::move(split.calibration));
     LORC_RETURN_IF_ERROR(
         CheckStatisticsFiles(checkpoint, split.calibration, resolved, result.candidates));
     LORC_ASSIGN_OR_RETURN(result.full, Evaluate(*model, split.measuring, evaluation,
@@ -280,7 +320,7 @@ absl::StatusOr<CompressResult> Compress(Backend& backend, const Checkpoint& chec
   BuiltPlan built;
   bool predicts = false;
   if (request.search.has_value()) {
-    const StatisticsOptions gather = GatherOptions(request);
+    const StatisticsOptions gather = GatherOptions(resolved);
     const CandidateInput input = {checkpoint,      spectra,         split.calibration, gather,
                                   request.options, *request.search, exact_type,        measure};
     LORC_ASSIGN_OR_RETURN(BestCandidate best, FindBestCandidate(input, &result.candidates, stage));

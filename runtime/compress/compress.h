@@ -26,9 +26,12 @@ struct CompressRequest {
   // Finds options.keys, anchor and exact_window, for the bytes that the options as they are would
   // take; not with a limit.
   std::optional<CandidateSearch> search;
-  std::string text;                  // calibration text; empty: the model writes its own, but for
-                                     // a full cache, which is then not measured
-  int32_t window = 1024;             // tokens
+  std::string text;  // calibration text; empty: the model writes its own, but for
+                     // a full cache, which is then not measured
+  // Tokens; 0: 1,024, for method loss the longest of 1,024 to 4,096 that the text has enough of
+  // (LongestWindow); no more than the model's context.
+  int32_t window = 0;
+  // Windows longer than 1,024 tokens count for several (WindowsInPlaceOf).
   int32_t calibration_windows = 15;  // at most; spread evenly over the text
   int32_t gradient_windows = 8;      // of those, at most, for methods that need gradients
   int32_t measure_windows = 8;       // at most, none of those that were used for calibration
@@ -39,6 +42,10 @@ struct CompressRequest {
   // that the model writes is kept beside it, with ".text" after its name.
   std::string statistics_path;
 };
+
+// Resolves the window and the numbers of windows for a text of so many tokens; the options' method
+// is a known one.
+void ChooseWindows(int64_t text_tokens, int32_t context_length, CompressRequest* request);
 
 struct CompressResult {
   KvPlan plan;

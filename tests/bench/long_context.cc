@@ -1,8 +1,8 @@
 // Plans of one size on long contexts: perplexity by position and recall by distance, for layouts,
 // anchors and ways to calibrate. Run by hand: texts are not part of the project.
 //
-//   long_context MODEL CALIBRATION_TEXT EVALUATION_TEXT [--window 4096] [--bytes 3600] [--only
-//   TEXT]
+//   long_context MODEL CALIBRATION_TEXT EVALUATION_TEXT [--window 4096] [--bytes 3600]
+//     [--only TEXT...]
 
 #include <algorithm>
 #include <cmath>
@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_format.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "runtime/compress/compress.h"
 #include "runtime/compress/quality.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "runtime/weights/status_macros.h"
@@ -21,19 +22,26 @@ namespace lorc {
 namespace {
 
 struct Arguments {
-  std::string model, calibration, evaluation, only;
+  std::string model, calibration, evaluation;
+  std::vector<std::string> only;  // none: all rows
   int32_t window = 4096;
   int32_t max_windows = 4;
   int64_t bytes = 3600;
   std::vector<int32_t> distances = {700, 1800, 3700};
+
+  bool Wants(const std::string& name) const {
+    return only.empty() || std::any_of(only.begin(), only.end(), [&](const std::string& text) {
+             return name.find(text) != std::string::npos;
+           });
+  }
 };
 
 struct Row {
   std::string name;
   KvLayoutKind keys = KvLayoutKind::kDirect;
   int32_t anchor = 256;
-  int32_t calibration_window = 1024;
-  int32_t repeats = 0;  // of every so many calibration windows one ends as it begins; 0: none
+  int32_t calibration_window = 0;  // tokens; 0: what `lorc compress` chooses
+  bool repeats = true;
   int32_t gradient_window = 64;  // queries nearer than this give no gradients
   int32_t exact_prefix = 16;
   int32_t exact_window = 64;
@@ -45,28 +53,18 @@ std::vector<Row> Rows() {
     rows.push_back({.name = absl::StrFormat("direct, anchor %d", anchor), .anchor = anchor});
   }
   rows.push_back({.name = "rebuilt", .keys = KvLayoutKind::kRebuilt});
-  rows.push_back({.name = "every second window repeats", .repeats = 2});
-  rows.push_back({.name = "every window repeats", .repeats = 1});
-  rows.push_back({.name = "calibrated at 4096", .calibration_window = 4096});
-  rows.push_back(
-      {.name = "calibrated at 4096, all repeat", .calibration_window = 4096, .repeats = 1});
+  for (const int32_t window : {1024, 2048, 4096}) {
+    for (const bool repeats : {true, false}) {
+      rows.push_back({.name = absl::StrFormat("calibrated at %d%s", window,
+                                              repeats ? "" : ", nothing repeats"),
+                      .calibration_window = window,
+                      .repeats = repeats});
+    }
+  }
   rows.push_back({.name = "gradients of queries beyond 512", .gradient_window = 512});
-  rows.push_back({.name = "calibrated at 4096, all repeat, gradients beyond 1024",
-                  .calibration_window = 4096,
-                  .repeats = 1,
-                  .gradient_window = 1024});
   rows.push_back({.name = "exact prefix 128", .exact_prefix = 128});
   rows.push_back({.name = "exact window 256", .gradient_window = 256, .exact_window = 256});
   return rows;
-}
-
-// Windows whose last 5/16 say their first 5/16 again.
-TokenWindows Repeat(TokenWindows windows, int32_t every) {
-  for (size_t i = 0; every > 0 && i < windows.size(); i += every) {
-    const auto passage = static_cast<int64_t>(windows[i].size()) * 5 / 16;
-    std::copy_n(windows[i].begin(), passage, windows[i].end() - passage);
-  }
-  return windows;
 }
 
 absl::Status Run(const Arguments& arguments) {
@@ -105,12 +103,14 @@ absl::Status Run(const Arguments& arguments) {
   std::printf("\n");
   print("uncompressed", full);
   for (const Row& row : Rows()) {
-    if (row.name.find(arguments.only) == std::string::npos) continue;
-    TokenWindows windows = CutWindows(calibration, row.calibration_window);
-    if (row.calibration_window == 1024) {  // every second of the first 30
-      for (size_t i = 0; i < windows.size() / 2; ++i) windows[i] = windows[2 * i];
-      windows.resize(std::min<size_t>(15, windows.size() / 2));
-    }
+    if (!arguments.Wants(row.name)) continue;
+    CompressRequest windows;
+    windows.window = row.calibration_window;
+    ChooseWindows(std::ssize(calibration), config.context_length, &windows);
+    LORC_ASSIGN_OR_RETURN(SplitText split,
+                          SplitWindows(CutWindows(calibration, windows.window), windows.window,
+                                       windows.calibration_windows, windows.measure_windows));
+    if (row.repeats) split.calibration = RepeatBeginnings(std::move(split.calibration));
     CompressionOptions compression;
     compression.keys = row.keys;
     compression.anchor = row.anchor;
@@ -121,10 +121,9 @@ absl::Status Run(const Arguments& arguments) {
     gather.anchor = row.anchor;
     gather.exact_prefix = row.exact_prefix;
     gather.exact_window = row.gradient_window;
-    gather.gradient_windows = std::max(2, 8 * 1024 / row.calibration_window);
-    LORC_ASSIGN_OR_RETURN(
-        const Statistics statistics,
-        CollectStatistics(*checkpoint, Repeat(std::move(windows), row.repeats), gather, nullptr));
+    gather.gradient_windows = windows.gradient_windows;
+    LORC_ASSIGN_OR_RETURN(const Statistics statistics,
+                          CollectStatistics(*checkpoint, split.calibration, gather, nullptr));
     LORC_ASSIGN_OR_RETURN(const ModelBases bases,
                           ComputeBases(*checkpoint, &statistics, compression, nullptr));
     LORC_ASSIGN_OR_RETURN(const BuiltPlan built, BuildPlan(config, spectra, bases, compression));
@@ -147,7 +146,7 @@ int main(int argc, char** argv) {
   app.add_option("--max-windows", arguments.max_windows, "Windows at most")->capture_default_str();
   app.add_option("--bytes", arguments.bytes, "Bytes per token")->capture_default_str();
   app.add_option("--distances", arguments.distances, "Of recall, in tokens")->delimiter(',');
-  app.add_option("--only", arguments.only, "Rows whose name has this in it");
+  app.add_option("--only", arguments.only, "Rows whose name has one of these in it");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = lorc::Run(arguments);
   if (!status.ok()) std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());

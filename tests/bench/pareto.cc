@@ -2,16 +2,18 @@
 // caches that people would use instead, in one table. Run by hand: texts are not part of the
 // project.
 //
-//   pareto MODEL CALIBRATION_TEXT EVALUATION_TEXT [--only TEXT] [--windows 8] [--json FILE]
+//   pareto MODEL CALIBRATION_TEXT EVALUATION_TEXT [--only TEXT...] [--windows 8] [--json FILE]
 //     [--html FILE]
 //
 // Where the laboratory (torch, float32) has a figure for the same plan, it stands beside ours. Its
 // exact window ends at a token, ours at a block of 16 tokens (64 tokens of window are 49 to 64
 // here); its key statistics are rotated within 1,024 tokens. It measures a plan that breaks the
 // model on the first four windows only, as the uncompressed mean over eight plus the change on
-// four; ours is then that figure too. Its numbers for progressive LoRC are of our rounded ranks
-// and, with a window, of one that ends at a block.
+// four; ours is then that figure too. Method loss is calibrated as `lorc compress` does it, the
+// laboratory's on windows of 1,024 tokens that do not end as they begin. Its numbers for
+// progressive LoRC are of our rounded ranks and, with a window, of one that ends at a block.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -29,6 +31,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "runtime/compress/build_plan.h"
 #include "runtime/compress/calibration_text.h"
+#include "runtime/compress/compress.h"
 #include "runtime/compress/evaluate.h"
 #include "runtime/compress/offline_model.h"
 #include "runtime/tokenizer/tokenizer.h"
@@ -196,7 +199,7 @@ ModelBases IdentityBases(const ModelConfig& config) {
 class Pareto {
  public:
   absl::Status Open(const std::string& model, const std::string& calibration,
-                    const std::string& evaluation, int32_t num_windows) {
+                    const std::string& evaluation, int32_t num_windows, int32_t loss_window) {
     model_ = model;
     LORC_ASSIGN_OR_RETURN(checkpoint_, Checkpoint::Open(model));
     LORC_ASSIGN_OR_RETURN(Vocabulary vocabulary, checkpoint_->ReadVocabulary());
@@ -204,12 +207,21 @@ class Pareto {
     LORC_ASSIGN_OR_RETURN(const std::string calibration_text, ReadTextFile(calibration));
     LORC_ASSIGN_OR_RETURN(const std::string evaluation_text, ReadTextFile(evaluation));
     tokens_ = tokenizer->Encode(evaluation_text, false);
-    const TokenWindows windows = CutWindows(tokenizer->Encode(calibration_text, false), kWindow);
+    const std::vector<TokenId> text = tokenizer->Encode(calibration_text, false);
+    const TokenWindows windows = CutWindows(text, kWindow);
     // Every second of the first 30, as the laboratory.
     for (size_t i = 0; i < windows.size() && i < 30; i += 2) calibration_.push_back(windows[i]);
     if (calibration_.empty()) {
       return absl::InvalidArgumentError("the calibration text has no whole window");
     }
+    CompressRequest chosen;
+    chosen.window = loss_window;
+    ChooseWindows(std::ssize(text), config().context_length, &chosen);
+    LORC_ASSIGN_OR_RETURN(SplitText split,
+                          SplitWindows(CutWindows(text, chosen.window), chosen.window,
+                                       chosen.calibration_windows, chosen.measure_windows));
+    loss_calibration_ = RepeatBeginnings(std::move(split.calibration));
+    gradient_windows_ = chosen.gradient_windows;
     evaluation_.window = kWindow;
     evaluation_.max_windows = num_windows;
     LORC_ASSIGN_OR_RETURN(spectra_, ComputeWeightSpectra(*checkpoint_, nullptr));
@@ -273,14 +285,18 @@ class Pareto {
     }
     const Statistics* statistics = nullptr;
     if (options.needs_text()) {
-      auto found = statistics_.find(options.anchor);
+      const bool loss = options.method_info().needs_gradients;
+      const std::pair key(loss, options.anchor);
+      auto found = statistics_.find(key);
       if (found == statistics_.end()) {
         StatisticsOptions gather;
         gather.anchor = options.anchor;
-        gather.gradient_windows = 8;
-        LORC_ASSIGN_OR_RETURN(Statistics gathered,
-                              CollectStatistics(*checkpoint_, calibration_, gather, nullptr));
-        found = statistics_.emplace(options.anchor, std::move(gathered)).first;
+        if (loss) gather.gradient_windows = gradient_windows_;
+        LORC_ASSIGN_OR_RETURN(
+            Statistics gathered,
+            CollectStatistics(*checkpoint_, loss ? loss_calibration_ : calibration_, gather,
+                              nullptr));
+        found = statistics_.emplace(key, std::move(gathered)).first;
       }
       statistics = &found->second;
     }
@@ -306,16 +322,26 @@ class Pareto {
   std::string model_;
   std::unique_ptr<Checkpoint> checkpoint_;
   std::vector<TokenId> tokens_;
-  TokenWindows calibration_;
+  TokenWindows calibration_;       // of the papers' methods
+  TokenWindows loss_calibration_;  // as `lorc compress` makes them
+  int32_t gradient_windows_ = 0;
   EvaluationOptions evaluation_;
   std::vector<LayerSpectra> spectra_;
-  std::map<int32_t, Statistics> statistics_;  // by anchor
+  std::map<std::pair<bool, int32_t>, Statistics> statistics_;  // by whether of loss, and anchor
   Evaluation full_;
 };
 
 struct Arguments {
-  std::string model, calibration, evaluation, only, json, html;
+  std::string model, calibration, evaluation, json, html;
+  std::vector<std::string> only;  // none: all rows
+
+  bool Wants(const std::string& name) const {
+    return only.empty() || std::any_of(only.begin(), only.end(), [&](const std::string& text) {
+             return name.find(text) != std::string::npos;
+           });
+  }
   int32_t windows = 8;
+  int32_t loss_window = 0;
 };
 
 void Print(const Row& row, const ParetoRow& result, const ParetoRow& full) {
@@ -364,8 +390,8 @@ absl::Status WriteFile(const std::string& path, std::string_view text) {
 
 absl::Status Run(const Arguments& arguments) {
   Pareto pareto;
-  LORC_RETURN_IF_ERROR(
-      pareto.Open(arguments.model, arguments.calibration, arguments.evaluation, arguments.windows));
+  LORC_RETURN_IF_ERROR(pareto.Open(arguments.model, arguments.calibration, arguments.evaluation,
+                                   arguments.windows, arguments.loss_window));
   ParetoReport report;
   report.model = pareto.config().name;
   report.text = std::filesystem::path(arguments.evaluation).filename().string();
@@ -379,7 +405,7 @@ absl::Status Run(const Arguments& arguments) {
   std::printf("%-48s %8.0f %6s %11.4f %9s %9s %8.4f\n", full.name.c_str(), full.bytes_per_token,
               "100 %", full.perplexity, "", "", full.recall);
   for (const Row& row : Rows(pareto.config())) {
-    if (row.name.find(arguments.only) == std::string::npos) continue;
+    if (!arguments.Wants(row.name)) continue;
     LORC_ASSIGN_OR_RETURN(ParetoRow result, pareto.Run(row));
     Print(row, result, full);
     report.rows.push_back(std::move(result));
@@ -397,8 +423,10 @@ int main(int argc, char** argv) {
   app.add_option("model", arguments.model, "GGUF file or Hugging Face folder")->required();
   app.add_option("calibration", arguments.calibration, "Text for statistics")->required();
   app.add_option("evaluation", arguments.evaluation, "Text to measure on")->required();
-  app.add_option("--only", arguments.only, "Rows whose name has this in it");
+  app.add_option("--only", arguments.only, "Rows whose name has one of these in it");
   app.add_option("--windows", arguments.windows, "Windows of perplexity")->capture_default_str();
+  app.add_option("--loss-window", arguments.loss_window,
+                 "Calibration window of method loss (default: what lorc compress chooses)");
   app.add_option("--json", arguments.json, "Also write the rows as JSON");
   app.add_option("--html", arguments.html, "Also write them as a page with charts");
   CLI11_PARSE(app, argc, argv);

@@ -192,7 +192,7 @@ TEST_F(LorcTest, CompressesWithoutAText) {
   ASSERT_EQ(ended.status, 0) << ended.err;
   const json header = json::parse(ended.out);  // and nothing else
   EXPECT_EQ(header["options"]["calibration"],
-            "2 windows of 48 tokens, written by the model, seed 0");
+            "2 windows of 48 tokens that end as they begin, written by the model, seed 0");
   EXPECT_THAT(ended.err, HasSubstr("perplexity "));
 }
 
