@@ -92,11 +92,12 @@ __global__ void __launch_bounds__(kThreads) AbsorbKernel(const __grid_constant__
 #pragma unroll
       for (int m = 0; m < 4; ++m) {
         uint32_t a[4];
-        LoadMatrix4(a, queries + (16 * m + lane % 16) * stride + 16 * k + lane / 16 * 8);
-        Mma<true>(out[m][0], a, b0.x, b0.y);
-        Mma<true>(out[m][1], a, b0.z, b0.w);
-        Mma<true>(out[m][2], a, b1.x, b1.y);
-        Mma<true>(out[m][3], a, b1.z, b1.w);
+        LoadTiles(SharedAddress(queries + (16 * m + lane % 16) * stride + 16 * k + lane / 16 * 8),
+                  a);
+        MultiplyAdd<true>(out[m][0], a, b0.x, b0.y);
+        MultiplyAdd<true>(out[m][1], a, b0.z, b0.w);
+        MultiplyAdd<true>(out[m][2], a, b1.x, b1.y);
+        MultiplyAdd<true>(out[m][3], a, b1.z, b1.w);
       }
     }
 #pragma unroll

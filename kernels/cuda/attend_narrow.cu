@@ -259,9 +259,9 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
 #pragma unroll
           for (int n = 0; n < 2; ++n) {
             if (bf16) {
-              Mma<true>(score[n], query[u][s], pairs[4 * s + n], pairs[4 * s + 2 + n]);
+              MultiplyAdd<true>(score[n], query[u][s], pairs[4 * s + n], pairs[4 * s + 2 + n]);
             } else {
-              Mma<false>(score[n], query[u][s], pairs[4 * s + n], pairs[4 * s + 2 + n]);
+              MultiplyAdd<false>(score[n], query[u][s], pairs[4 * s + n], pairs[4 * s + 2 + n]);
             }
           }
         }
@@ -340,9 +340,9 @@ __global__ void __launch_bounds__(kMostWarps * 32, 1)
 #pragma unroll
         for (int n = 0; n < 4; ++n) {
           if (bf16) {
-            Mma<true>(out[4 * u + n], packed, pairs[2 * n], pairs[2 * n + 1]);
+            MultiplyAdd<true>(out[4 * u + n], packed, pairs[2 * n], pairs[2 * n + 1]);
           } else {
-            Mma<false>(out[4 * u + n], packed, pairs[2 * n], pairs[2 * n + 1]);
+            MultiplyAdd<false>(out[4 * u + n], packed, pairs[2 * n], pairs[2 * n + 1]);
           }
         }
       }

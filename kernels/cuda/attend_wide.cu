@@ -178,9 +178,10 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT>&
           loaded = bf16;
 #pragma unroll
           for (int m = 0; m < MT; ++m) {
-            LoadMatrix4(
-                weight[m],
-                &shared.weights[parity][loaded][16 * m + lane % 16][16 * r + lane / 16 * 8]);
+            LoadTiles(
+                SharedAddress(
+                    &shared.weights[parity][loaded][16 * m + lane % 16][16 * r + lane / 16 * 8]),
+                weight[m]);
           }
         }
         uint32_t pairs[8];
@@ -202,9 +203,9 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT>&
 #pragma unroll
           for (int m = 0; m < MT; ++m) {
             if (bf16) {
-              Mma<true>(out[m][4 * u + n], weight[m], pairs[2 * n], pairs[2 * n + 1]);
+              MultiplyAdd<true>(out[m][4 * u + n], weight[m], pairs[2 * n], pairs[2 * n + 1]);
             } else {
-              Mma<false>(out[m][4 * u + n], weight[m], pairs[2 * n], pairs[2 * n + 1]);
+              MultiplyAdd<false>(out[m][4 * u + n], weight[m], pairs[2 * n], pairs[2 * n + 1]);
             }
           }
         }
@@ -293,9 +294,11 @@ __device__ __forceinline__ void Compute(const AttendLatentParams& p, Shared<MT>&
 #pragma unroll
               for (int n = 0; n < 2; ++n) {
                 if (bf16) {
-                  Mma<true>(score[m][n], query[u][s][m], pairs[4 * s + n], pairs[4 * s + 2 + n]);
+                  MultiplyAdd<true>(score[m][n], query[u][s][m], pairs[4 * s + n],
+                                    pairs[4 * s + 2 + n]);
                 } else {
-                  Mma<false>(score[m][n], query[u][s][m], pairs[4 * s + n], pairs[4 * s + 2 + n]);
+                  MultiplyAdd<false>(score[m][n], query[u][s][m], pairs[4 * s + n],
+                                     pairs[4 * s + 2 + n]);
                 }
               }
             }

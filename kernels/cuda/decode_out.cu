@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(256)
     const int64_t row = there ? static_cast<int64_t>(index / p.heads_per_kv) * p.num_heads +
                                     kv_head * p.heads_per_kv + index % p.heads_per_kv
                               : 0;
-    CopyAsync16(latents + i / pieces * stride + i % pieces * 8,
+    CopyAsync16(SharedAddress(latents + i / pieces * stride + i % pieces * 8),
                 static_cast<const __nv_bfloat16*>(p.latents) + row * p.rank + i % pieces * 8,
                 there);
   }
@@ -153,9 +153,10 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
         uint32_t a[4];
-        LoadMatrix4(a, latents + (16 * m + lane % 16) * stride + 16 * k + lane / 16 * 8);
-        Mma<true>(out[m][0], a, b.x, b.y);
-        Mma<true>(out[m][1], a, b.z, b.w);
+        LoadTiles(SharedAddress(latents + (16 * m + lane % 16) * stride + 16 * k + lane / 16 * 8),
+                  a);
+        MultiplyAdd<true>(out[m][0], a, b.x, b.y);
+        MultiplyAdd<true>(out[m][1], a, b.z, b.w);
       }
     }
 #pragma unroll

@@ -9,50 +9,12 @@
 
 #include "kernels/cuda/cache_layout.h"
 #include "kernels/cuda/decode_params.h"
+#include "kernels/cuda/mma.cuh"
 
 namespace lorc::cuda {
 
 // Numbers of integer types and fp8 become f16, which holds them within 2^-11; bf16 stays.
 __device__ __forceinline__ bool IsBf16(SegmentType type) { return type == SegmentType::kBf16; }
-
-// a [16, 16] b [16, 8] + c, c [16, 8] f32.
-template <bool kBf16>
-__device__ __forceinline__ void Mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
-                                    uint32_t b1) {
-  if constexpr (kBf16) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-        "{%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-  } else {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-        "{%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-  }
-}
-
-__device__ __forceinline__ void LoadMatrix4(uint32_t (&a)[4], const void* row) {
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
-               : "r"(address));
-}
-
-// 16 bytes into shared memory; zeros where not `valid`.
-__device__ __forceinline__ void CopyAsync16(void* to, const void* from, bool valid) {
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
-  const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes)
-               : "memory");
-}
-__device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;"); }
-template <int kOutstanding>
-__device__ __forceinline__ void WaitForCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kOutstanding) : "memory");
-}
 
 __device__ __forceinline__ __half2 AsHalf2(uint32_t bits) {
   return *reinterpret_cast<const __half2*>(&bits);
@@ -64,12 +26,7 @@ __device__ __forceinline__ uint32_t Half2Of(float value) { return AsBits(__float
 
 template <bool kBf16>
 __device__ __forceinline__ uint32_t Pack(float low, float high) {
-  if constexpr (kBf16) {
-    const __nv_bfloat162 packed = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<const uint32_t*>(&packed);
-  } else {
-    return AsBits(__floats2half2_rn(low, high));
-  }
+  return kBf16 ? PackBf16(low, high) : AsBits(__floats2half2_rn(low, high));
 }
 
 // 2^x within 2 ulp; 0 for -inf.

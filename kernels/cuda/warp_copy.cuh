@@ -6,16 +6,13 @@
 #include <cstdint>
 
 #include "kernels/cuda/decode_params.h"
+#include "kernels/cuda/mma.cuh"
 
 namespace lorc::cuda {
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 #define LORC_BULK_COPY 1
 #endif
-
-__device__ __forceinline__ uint32_t SharedAddress(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
 
 // By one lane, before any use; the others then need a barrier.
 __device__ __forceinline__ void InitBarrier(uint64_t* barrier, int arrivals) {
